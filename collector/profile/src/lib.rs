@@ -1,0 +1,1 @@
+//! The profile model that every output format of flamewalk is derived from

@@ -1,0 +1,1 @@
+//! Drains flamewalk's rings and turns samples into a profile

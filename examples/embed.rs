@@ -1,0 +1,2 @@
+//! Profile one guest from an embedder's own program.
+fn main() {}

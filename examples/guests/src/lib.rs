@@ -1,0 +1,1 @@
+//! Guests for flamewalk's examples and tests: our own, and real programs built or fetched on demand

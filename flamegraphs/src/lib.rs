@@ -1,0 +1,1 @@
+//! Flame graphs and tables of flamewalk profiles

@@ -1,0 +1,1 @@
+//! A sampling profiler for WebAssembly guests that run in process on Wasmtime
