@@ -1,1 +1,47 @@
-//! The profile model that every output format of flamewalk is derived from
+//! The profile model that every output format of flamewalk is derived from.
+//!
+//! A [`Profile`] is a set of frames, a set of stacks made of those frames, and for each distinct stack how many
+//! samples fell on it and what they stand for. Nothing is kept per sample, so memory and work follow the number
+//! of distinct stacks and not the length of the run.
+//!
+//! ```
+//! use flamewalk_profile::{Frame, FrameKind, Profile, Tally};
+//!
+//! let mut profile = Profile::default();
+//! let main = profile.intern(Frame::guest("main"));
+//! let write = profile.intern(Frame::host_call("wasi_snapshot_preview1", "fd_write"));
+//! profile.add(&[main, write], Tally { samples: 3, weight: 3_000_000 })?;
+//! profile.add(&[main], Tally { samples: 1, weight: 1_000_000 })?;
+//!
+//! let mut folded = Vec::new();
+//! flamewalk_profile::folded::write(&profile, Default::default(), &mut folded)?;
+//! assert_eq!(folded, b"main 1000000\nmain;[host] wasi_snapshot_preview1.fd_write 3000000\n");
+//! # Ok::<(), flamewalk_profile::ProfileError>(())
+//! ```
+//!
+//! # Weight
+//! A sample's weight is what the sample stands for, in the unit of the profile's [`Event`]: nanoseconds for a
+//! timer, events for a counter. A tick that was missed adds its weight to the next sample, so sums of weights do
+//! not depend on the sampling rate, while sums of samples do. Shares are therefore computed from weights.
+//!
+//! # Names
+//! The model keeps the parts of a frame's name. [`Names`] puts them together, for every format in the same way.
+
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod folded;
+mod frame;
+mod function;
+mod metadata;
+mod names;
+mod profile;
+mod statistics;
+
+pub use error::ProfileError;
+pub use frame::{Frame, FrameKind, SourceLocation};
+pub use function::Function;
+pub use metadata::{EndReason, Event, Metadata, Unit};
+pub use names::{NameId, Names};
+pub use profile::{FrameId, Profile, Stack, StackId};
+pub use statistics::{Imbalance, Statistics, Tally};
