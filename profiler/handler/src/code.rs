@@ -40,3 +40,206 @@ impl Function {
         self.start.saturating_add(self.length)
     }
 }
+
+/// How many different frame sizes of trampolines an image keeps for [`CodeImage::trampoline_frame_sizes`].
+pub const MAX_TRAMPOLINE_FRAME_SIZES: usize = 8;
+
+/// One image's code at the addresses where it is executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeImage<'a> {
+    text: Range<usize>,
+    functions: &'a [Function],
+    /// The longest run of addresses that belong to guest functions only (padding included).
+    guest_run: Range<usize>,
+    trampoline_frame_sizes: [u32; MAX_TRAMPOLINE_FRAME_SIZES],
+    trampoline_frame_size_count: usize,
+}
+
+/// A function found by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundFunction {
+    /// Address of the first instruction.
+    pub start: usize,
+    /// Address just past the code.
+    pub end: usize,
+    /// The function's entry in its image.
+    pub function: Function,
+}
+
+impl<'a> CodeImage<'a> {
+    /// Describes code executed at `text`, whose `functions` are sorted by `start` and do not overlap.
+    pub fn new(text: Range<usize>, functions: &'a [Function]) -> Self {
+        let mut image = Self {
+            guest_run: longest_guest_run(&text, functions),
+            text,
+            functions,
+            trampoline_frame_sizes: [0; MAX_TRAMPOLINE_FRAME_SIZES],
+            trampoline_frame_size_count: 0,
+        };
+        for function in functions {
+            let known = image.trampoline_frame_sizes();
+            if function.frame_size != 0
+                && !known.contains(&function.frame_size)
+                && let Some(slot) = image.trampoline_frame_sizes.get_mut(image.trampoline_frame_size_count)
+            {
+                *slot = function.frame_size;
+                image.trampoline_frame_size_count = image.trampoline_frame_size_count.saturating_add(1);
+            }
+        }
+        image
+    }
+
+    /// The addresses of `.text`.
+    pub fn text(&self) -> Range<usize> {
+        self.text.clone()
+    }
+
+    /// Whether `address` is known to be in a guest function, without a search. False negatives are possible.
+    pub fn is_surely_guest(&self, address: usize) -> bool {
+        self.guest_run.contains(&address)
+    }
+
+    /// The frame sizes that occur among the image's exit and builtin trampolines, in bytes.
+    pub fn trampoline_frame_sizes(&self) -> &[u32] {
+        self.trampoline_frame_sizes.get(..self.trampoline_frame_size_count).unwrap_or(&[])
+    }
+
+    /// The function that `address` lies in.
+    pub fn find(&self, address: usize) -> Option<FoundFunction> {
+        let offset = u32::try_from(address.checked_sub(self.text.start)?).ok()?;
+        let after = self.functions.partition_point(|function| function.start <= offset);
+        let function = *self.functions.get(after.checked_sub(1)?)?;
+        if offset >= function.end() || !self.text.contains(&address) {
+            return None;
+        }
+        Some(FoundFunction {
+            start: self.text.start.wrapping_add(function.start as usize),
+            end: self.text.start.wrapping_add(function.end() as usize).min(self.text.end),
+            function,
+        })
+    }
+}
+
+/// Wasmtime puts all guest functions of an image before its trampolines, so that one run covers nearly all of
+/// them; this relies on nothing but the table itself.
+fn longest_guest_run(text: &Range<usize>, functions: &[Function]) -> Range<usize> {
+    let mut longest = text.start..text.start;
+    let mut current = longest.clone();
+    for function in functions {
+        let start = text.start.wrapping_add(function.start as usize);
+        let end = text.start.wrapping_add(function.end() as usize).min(text.end);
+        if function.kind != CodeKind::Guest || start >= end {
+            current = end..end;
+            continue;
+        }
+        if current.is_empty() {
+            current = start..end;
+        } else {
+            current.end = end;
+        }
+        if current.len() > longest.len() {
+            longest = current.clone();
+        }
+    }
+    longest
+}
+
+/// All code images of the process, sorted by address.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CodeTable<'a> {
+    images: &'a [CodeImage<'a>],
+    generation: u64,
+}
+
+impl<'a> CodeTable<'a> {
+    /// A table of `images`, sorted by the start of their text and not overlapping. `generation` increases each
+    /// time that the set of images changes.
+    pub const fn new(images: &'a [CodeImage<'a>], generation: u64) -> Self {
+        Self { images, generation }
+    }
+
+    /// How often the set of images had changed when this table was made.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The image whose text holds `address`.
+    pub fn image(&self, address: usize) -> Option<&'a CodeImage<'a>> {
+        let after = self.images.partition_point(|image| image.text.start <= address);
+        let image = self.images.get(after.checked_sub(1)?)?;
+        image.text.contains(&address).then_some(image)
+    }
+
+    /// The function that `address` lies in, and its image.
+    pub fn find(&self, address: usize) -> Option<(&'a CodeImage<'a>, FoundFunction)> {
+        let image = self.image(address)?;
+        Some((image, image.find(address)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn function(start: u32, length: u32, kind: CodeKind) -> Function {
+        Function { start, length, kind, frame_size: 0 }
+    }
+
+    #[test]
+    fn padding_between_functions_belongs_to_none() {
+        let functions = [function(0, 3, CodeKind::Guest), function(16, 4, CodeKind::EntryTrampoline)];
+        let image = CodeImage::new(0x1000..0x1014, &functions);
+        assert_eq!(image.find(0x1002).map(|found| found.function.kind), Some(CodeKind::Guest));
+        assert_eq!(image.find(0x1003), None);
+        assert_eq!(image.find(0x1010).map(|found| found.function.kind), Some(CodeKind::EntryTrampoline));
+        assert_eq!(image.find(0x1014), None);
+        assert_eq!(image.find(0xfff), None);
+    }
+
+    proptest! {
+        /// The naive reference is a scan of every function of every image.
+        #[test]
+        fn find_agrees_with_a_linear_scan(
+            layout in prop::collection::vec((0u32..40, prop::collection::vec((0u32..9, 1u32..9, 0u8..4), 0..12)), 0..6),
+        ) {
+            let mut tables: Vec<(usize, Vec<Function>)> = Vec::new();
+            let mut base = 0x1000usize;
+            for (gap, functions) in &layout {
+                base += *gap as usize;
+                let mut offset = 0;
+                let mut table = Vec::new();
+                for (padding, length, kind) in functions {
+                    offset += padding;
+                    let kind = [CodeKind::Guest, CodeKind::EntryTrampoline, CodeKind::ExitTrampoline, CodeKind::BuiltinTrampoline][*kind as usize];
+                    table.push(function(offset, *length, kind));
+                    offset += length;
+                }
+                tables.push((base, table));
+                base += offset as usize;
+            }
+            let images: Vec<CodeImage<'_>> = tables
+                .iter()
+                .map(|(start, functions)| {
+                    let length = functions.last().map_or(0, |last| last.end() as usize);
+                    CodeImage::new(*start..*start + length, functions)
+                })
+                .filter(|image| !image.text().is_empty())
+                .collect();
+            let table = CodeTable::new(&images, 0);
+            for address in 0xff0..base + 16 {
+                let expected = tables.iter().find_map(|(start, functions)| {
+                    functions.iter().copied().find(|function| {
+                        (*start + function.start as usize..*start + function.end() as usize).contains(&address)
+                    })
+                });
+                prop_assert_eq!(table.find(address).map(|(_, found)| found.function), expected);
+                if let Some(image) = table.image(address) && image.is_surely_guest(address) {
+                    let found = expected.map(|function| function.kind);
+                    prop_assert!(found.is_none() || found == Some(CodeKind::Guest));
+                }
+            }
+        }
+    }
+}

@@ -1,9 +1,43 @@
 //! Everything that runs inside flamewalk's signal handler.
 //!
-//! This crate is `no_std` and does not link `alloc`, so nothing that the handler can reach is able to
-//! allocate, lock, log or print. The feature `owner` adds the other side of the shared structures (the
-//! ring's consumer, the registry's publisher), which runs on ordinary threads and may allocate.
+//! This crate is `no_std` and, without its feature `owner`, does not link `alloc`: nothing that the handler
+//! reaches can allocate, lock, log, print or make a system call, and the compiler says so. The feature
+//! `owner` adds the other side of the shared structures (publishing code, growing the activation stack),
+//! which runs on ordinary threads.
+//!
+//! ```text
+//!  registers ──▶ stack::sample ──▶ words ──▶ ring::Producer ──▶ (collector) ring::Consumer ──▶ record::Sample
+//!                 │    │    │
+//!                 │    │    └── activation: where the older guest segments of this stack begin and end
+//!                 │    └─────── code: what each address is            (published by registry)
+//!                 └──────────── memory: reads that were first shown to be valid
+//! ```
+//!
+//! Nothing here panics on any input: indices are checked, arithmetic wraps or saturates, and every walk is
+//! bounded by the frame limit.
 
 #![no_std]
+#![warn(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
+#[cfg(any(feature = "owner", test))]
+extern crate alloc;
+#[cfg(any(feature = "owner", test))]
+extern crate std;
+
+pub mod activation;
+pub mod arch;
 pub mod code;
+pub mod memory;
+pub mod record;
+pub mod registry;
+pub mod ring;
+pub mod stack;
+pub mod statistics;
+mod sync;
+pub mod walk;

@@ -1,0 +1,113 @@
+//! One sample as it travels through the ring: a header of four words, then a word for each frame.
+//!
+//! ```text
+//!   word 0   length of the whole record (bits 0..32) │ ticks (32..56) │ walk end (56..64)
+//!   word 1   weight
+//!   word 2   time, nanoseconds of CLOCK_MONOTONIC
+//!   word 3   generation of the code table that the frames were found in
+//!   word 4.. frames, youngest first: tag (bits 56..64) │ address (0..56)
+//! ```
+
+use crate::walk::WalkEnd;
+
+/// Words before the first frame.
+pub const HEADER_WORDS: usize = 4;
+const TAG_SHIFT: u32 = 56;
+const ADDRESS_MASK: u64 = (1 << TAG_SHIFT) - 1;
+const TICKS_MASK: u64 = 0x00ff_ffff;
+
+/// A frame of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// The interrupted instruction, in a guest function.
+    Instruction(usize),
+    /// Where a guest function will go on when the younger frame returns.
+    ReturnAddress(usize),
+    /// The next older frame has called the host or the runtime, and the younger frames, if any, are what the
+    /// host has called since. Holds an address inside the trampoline that was taken, or 0 if it is not known.
+    HostCall(usize),
+}
+
+impl Frame {
+    /// The frame as a word of a record.
+    pub const fn encode(self) -> u64 {
+        let (tag, address) = match self {
+            Self::Instruction(address) => (1, address),
+            Self::ReturnAddress(address) => (2, address),
+            Self::HostCall(address) => (3, address),
+        };
+        ((tag as u64) << TAG_SHIFT) | (address as u64 & ADDRESS_MASK)
+    }
+
+    /// Reads a word of a record; `None` if it is not a frame.
+    pub const fn decode(word: u64) -> Option<Self> {
+        let address = (word & ADDRESS_MASK) as usize;
+        match word >> TAG_SHIFT {
+            1 => Some(Self::Instruction(address)),
+            2 => Some(Self::ReturnAddress(address)),
+            3 => Some(Self::HostCall(address)),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a sample besides its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// How many ticks of the event source the sample stands for, at most 2²⁴−1.
+    pub ticks: u32,
+    /// Why the walk ended.
+    pub end: WalkEnd,
+    /// What the sample stands for, in the unit of the event (nanoseconds for time).
+    pub weight: u64,
+    /// When the tick happened, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// Generation of the code table that the frames were found in.
+    pub generation: u64,
+}
+
+impl Header {
+    /// The header words of a record with `frames` frames.
+    pub const fn encode(&self, frames: usize) -> [u64; HEADER_WORDS] {
+        let length = (HEADER_WORDS as u64).wrapping_add(frames as u64) & 0xffff_ffff;
+        let ticks = (self.ticks as u64 & TICKS_MASK) << 32;
+        [length | ticks | ((self.end as u64) << TAG_SHIFT), self.weight, self.time, self.generation]
+    }
+}
+
+/// The length of a record, in words, from its first word.
+pub const fn record_length(first: u64) -> usize {
+    (first & 0xffff_ffff) as usize
+}
+
+/// A record as the collector reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// What is known besides the frames.
+    pub header: Header,
+    frames: &'a [u64],
+}
+
+impl<'a> Sample<'a> {
+    /// Reads a record; `None` if the words are not one.
+    pub fn decode(words: &'a [u64]) -> Option<Self> {
+        let (header, frames) = words.split_at_checked(HEADER_WORDS)?;
+        let [first, weight, time, generation] = *header else { return None };
+        if record_length(first) != words.len() {
+            return None;
+        }
+        let end = *WalkEnd::ALL.get(usize::try_from(first >> TAG_SHIFT).ok()?)?;
+        let ticks = u32::try_from(first >> 32 & TICKS_MASK).ok()?;
+        Some(Self { header: Header { ticks, end, weight, time, generation }, frames })
+    }
+
+    /// The frames, youngest first.
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + 'a {
+        self.frames.iter().filter_map(|word| Frame::decode(*word))
+    }
+
+    /// The frames as they are in the record: equal words mean equal stacks.
+    pub fn frame_words(&self) -> &'a [u64] {
+        self.frames
+    }
+}

@@ -1,0 +1,233 @@
+//! The code table of the process: looked up by handlers without waiting, replaced by ordinary threads.
+//!
+//! A table is never changed. To publish or retire an image, a thread makes a new table, puts it in place of the
+//! old one, and frees the old one once no handler can still be reading it. Each thread with a handler has a
+//! [`Reader`], a counter that is odd while the handler reads:
+//!
+//! ```text
+//!   handler                              publisher
+//!   reader += 1   (odd)                  table = new
+//!   fence                                fence
+//!   use table                            wait for each reader: even, or changed since
+//!   reader += 1   (even)                 free old
+//! ```
+//!
+//! By the two fences, either the publisher sees the reader odd and waits, or the handler sees the new table.
+//! A handler never waits; a publisher waits for as long as a handler takes, well under a millisecond unless the
+//! scheduler takes the thread away in between.
+
+use crate::code::CodeTable;
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+
+#[cfg(not(loom))]
+use core::sync::atomic::fence;
+#[cfg(loom)]
+use loom::sync::atomic::fence;
+
+/// One thread's part in the protocol.
+#[derive(Debug)]
+pub struct Reader {
+    count: AtomicUsize,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0) }
+    }
+}
+
+/// A table with what it borrows from, as published.
+#[derive(Debug)]
+struct Published {
+    table: CodeTable<'static>,
+    /// Owns what `table` borrows.
+    #[cfg(feature = "owner")]
+    _images: alloc::vec::Vec<crate::code::CodeImage<'static>>,
+    #[cfg(feature = "owner")]
+    _functions: alloc::vec::Vec<alloc::sync::Arc<[crate::code::Function]>>,
+}
+
+/// The code table of the process.
+#[derive(Debug)]
+pub struct Registry {
+    current: AtomicPtr<Published>,
+    #[cfg(feature = "owner")]
+    owner: owner::Owner,
+}
+
+impl Registry {
+    /// Runs `read` with the current table.
+    ///
+    /// `reader` must be registered with this registry and used by one thread only, whose signal handler is the
+    /// caller; calls do not nest.
+    pub fn read<R>(&self, reader: &Reader, read: impl FnOnce(CodeTable<'_>) -> R) -> R {
+        // Only this thread writes its reader.
+        let count = reader.count.load(Ordering::Relaxed);
+        reader.count.store(count.wrapping_add(1), Ordering::Relaxed);
+        // Pair: the fence in `replace`.
+        fence(Ordering::SeqCst);
+        // Pair: the swap in `replace`, which releases the new table's contents.
+        let published = self.current.load(Ordering::Acquire);
+        // SAFETY: the pointer is null or from `replace`. A table is freed only after every reader was seen even,
+        // or changed, since it was replaced; this one is odd until after `read` has returned.
+        let table = unsafe { published.as_ref() }.map_or(CodeTable::new(&[], 0), |published| published.table);
+        let result = read(table);
+        // Pair: the acquire load in `wait_for_readers`. What was read is read before the count is even again.
+        reader.count.store(count.wrapping_add(2), Ordering::Release);
+        result
+    }
+}
+
+#[cfg(feature = "owner")]
+mod owner {
+    use super::{CodeTable, Published, Reader, Registry, fence};
+    use crate::code::{CodeImage, Function};
+    use crate::sync::{AtomicPtr, Ordering};
+    use alloc::boxed::Box;
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+    use core::ops::Range;
+    #[cfg(loom)]
+    use loom::sync::Mutex;
+    #[cfg(not(loom))]
+    use std::sync::{Mutex, PoisonError};
+
+    #[derive(Debug, Default)]
+    pub(super) struct Owner {
+        state: Mutex<State>,
+    }
+
+    #[derive(Debug, Default)]
+    struct State {
+        images: Vec<OwnedImage>,
+        readers: Vec<Arc<Reader>>,
+        generation: u64,
+    }
+
+    #[derive(Debug)]
+    struct OwnedImage {
+        /// Borrows from `functions`.
+        image: CodeImage<'static>,
+        functions: Arc<[Function]>,
+    }
+
+    impl OwnedImage {
+        fn new(text: Range<usize>, functions: Arc<[Function]>) -> Self {
+            // SAFETY: the slice belongs to an `Arc` that goes wherever the borrowing image goes: here, and into
+            // `Published`. It does not move and is never changed.
+            let borrowed: &'static [Function] = unsafe { &*core::ptr::from_ref(&*functions) };
+            Self { image: CodeImage::new(text, borrowed), functions }
+        }
+    }
+
+    /// The code overlaps code that is registered already.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Overlap {
+        /// The addresses of the code that is there.
+        pub existing: Range<usize>,
+    }
+
+    impl Default for Registry {
+        fn default() -> Self {
+            Self { current: AtomicPtr::new(core::ptr::null_mut()), owner: Owner::default() }
+        }
+    }
+
+    impl Registry {
+        /// Adds a thread's reader, before its first [`Registry::read`].
+        pub fn add_reader(&self, reader: Arc<Reader>) {
+            self.state(|state| state.readers.push(reader));
+        }
+
+        /// Removes a thread's reader, after its last [`Registry::read`].
+        pub fn remove_reader(&self, reader: &Arc<Reader>) {
+            self.state(|state| state.readers.retain(|known| !Arc::ptr_eq(known, reader)));
+        }
+
+        /// Publishes code at `text` and returns the first generation that has it. `functions` must be sorted by
+        /// `start` and must not overlap.
+        ///
+        /// # Errors
+        ///
+        /// [`Overlap`] if some of the addresses belong to code that is registered.
+        pub fn publish(&self, text: Range<usize>, functions: Arc<[Function]>) -> Result<u64, Overlap> {
+            self.state(|state| {
+                let after = state.images.partition_point(|owned| owned.image.text().start < text.end);
+                let before = after.checked_sub(1).and_then(|index| state.images.get(index));
+                if let Some(owned) = before.filter(|owned| owned.image.text().end > text.start) {
+                    return Err(Overlap { existing: owned.image.text() });
+                }
+                state.images.insert(after, OwnedImage::new(text, functions));
+                Ok(self.replace(state))
+            })
+        }
+
+        /// Retires the code that starts at `text_start` and returns the first generation without it; `None` if
+        /// there is no such code. When this returns, no handler looks at the code's table any more.
+        pub fn retire(&self, text_start: usize) -> Option<u64> {
+            self.state(|state| {
+                let index = state.images.iter().position(|owned| owned.image.text().start == text_start)?;
+                state.images.remove(index);
+                Some(self.replace(state))
+            })
+        }
+
+        fn state<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+            #[cfg(loom)]
+            let mut state = self.owner.state.lock().unwrap_or_else(|_| unreachable!("models do not panic"));
+            // Every change leaves the state whole, so that a panic elsewhere does not matter.
+            #[cfg(not(loom))]
+            let mut state = self.owner.state.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut state)
+        }
+
+        /// Puts a table of `state.images` in place of the current one and frees that.
+        fn replace(&self, state: &mut State) -> u64 {
+            state.generation = state.generation.wrapping_add(1);
+            let functions: Vec<_> = state.images.iter().map(|owned| Arc::clone(&owned.functions)).collect();
+            let images: Vec<_> = state.images.iter().map(|owned| owned.image.clone()).collect();
+            // SAFETY: `Published` keeps the vector for as long as the table; its buffer does not move with it.
+            let borrowed: &'static [CodeImage<'static>] = unsafe { &*core::ptr::from_ref(images.as_slice()) };
+            let table = CodeTable::new(borrowed, state.generation);
+            let new = Box::into_raw(Box::new(Published { table, _images: images, _functions: functions }));
+            // Pair: the load in `read`; releases the new table.
+            let old = self.current.swap(new, Ordering::AcqRel);
+            // Pair: the fence in `read`.
+            fence(Ordering::SeqCst);
+            wait_for_readers(&state.readers);
+            if !old.is_null() {
+                // SAFETY: `old` came out of `Box::into_raw` above, was taken out of `current` by the swap, so
+                // that this is the only one to free it, and no reader holds it any more.
+                drop(unsafe { Box::from_raw(old) });
+            }
+            state.generation
+        }
+    }
+
+    fn wait_for_readers(readers: &[Arc<Reader>]) {
+        for reader in readers {
+            // Pair: the release store at the end of `read`.
+            let seen = reader.count.load(Ordering::Acquire);
+            while seen % 2 == 1 && reader.count.load(Ordering::Acquire) == seen {
+                #[cfg(loom)]
+                loom::thread::yield_now();
+                #[cfg(not(loom))]
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Registry {
+        fn drop(&mut self) {
+            // Nobody else can hold the registry, so that no handler reads it.
+            let current = self.current.swap(core::ptr::null_mut(), Ordering::AcqRel);
+            if !current.is_null() {
+                // SAFETY: as in `replace`.
+                drop(unsafe { Box::from_raw(current) });
+            }
+        }
+    }
+}
+
+#[cfg(feature = "owner")]
+pub use owner::Overlap;

@@ -1,0 +1,171 @@
+//! From interrupted registers to the guest frames of the whole stack, youngest first.
+//!
+//! ```text
+//!   the program counter is in      the walk starts from
+//!   ─────────────────────────      ──────────────────────────────────────────────────────────────────────
+//!   a guest function               the registers, by way of the function's prologue and epilogue
+//!   an exit or builtin trampoline  the registers, likewise; the trampoline names the host call
+//!   an entry trampoline            nothing of this activation; the older ones
+//!   anything else: the host        the youngest activation that is inside a host call
+//! ```
+//!
+//! Behind the first segment come the older activations. Their exit states can be out of date (see
+//! [`crate::activation`]), so one counts only if
+//! 1. its exit trampoline's frame lies above everything that was seen before (at the start: the stack pointer),
+//! 2. its entry trampoline's frame lies above that again, still on the live stack,
+//! 3. and the exit trampoline's return address on the stack is the one that the store holds.
+//!
+//! A frame that was left lies below the stack pointer, or below the entry of the activation that replaced it,
+//! so rule 1 alone rejects what is out of date; rule 3 makes sure.
+
+use core::ops::ControlFlow;
+
+use crate::activation::ExitState;
+use crate::arch::{Architecture, CallerLocation, Registers};
+use crate::code::{CodeImage, CodeKind, CodeTable, FoundFunction};
+use crate::memory::Memory;
+use crate::record::Frame;
+use crate::walk::{Callers, WalkEnd};
+
+/// Visits the guest frames of an interrupted thread, youngest first, and says why the last segment's walk
+/// ended.
+///
+/// At most `limit` frames are visited; a stack with more ends with [`WalkEnd::FrameLimit`]. `visit` can stop
+/// early, which ends the walk as the limit does. Without any guest on the stack nothing is visited and the
+/// result is [`WalkEnd::EntryTrampoline`].
+pub fn walk<A: Architecture, M: Memory>(
+    registers: &Registers,
+    memory: &M,
+    table: CodeTable<'_>,
+    activations: impl Iterator<Item = ExitState>,
+    limit: usize,
+    visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
+) -> WalkEnd {
+    let mut walk = StackWalk::<A, M, _> {
+        memory,
+        table,
+        floor: registers.sp,
+        left: limit,
+        visit,
+        architecture: core::marker::PhantomData,
+    };
+    let outcome = walk.interrupted(registers).and_then(|()| {
+        for state in activations {
+            walk.activation(state)?;
+        }
+        Ok(())
+    });
+    outcome.err().unwrap_or(WalkEnd::EntryTrampoline)
+}
+
+struct StackWalk<'a, A, M, V> {
+    memory: &'a M,
+    table: CodeTable<'a>,
+    /// Everything below this address belongs to frames that were seen, or to the host above them.
+    floor: usize,
+    left: usize,
+    visit: &'a mut V,
+    architecture: core::marker::PhantomData<A>,
+}
+
+impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'_, A, M, V> {
+    fn emit(&mut self, frame: Frame) -> Result<(), WalkEnd> {
+        self.left = self.left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
+        match (self.visit)(frame) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(WalkEnd::FrameLimit),
+        }
+    }
+
+    /// The segment that the program counter is in, if it is in guest code or a trampoline.
+    fn interrupted(&mut self, registers: &Registers) -> Result<(), WalkEnd> {
+        let Some((_, found)) = self.table.find(registers.pc) else { return Ok(()) };
+        match found.function.kind {
+            CodeKind::EntryTrampoline => Ok(()),
+            CodeKind::Guest => {
+                let location = self.caller(registers, found)?;
+                self.emit(Frame::Instruction(registers.pc))?;
+                self.callers(location, registers.fp, None)
+            }
+            CodeKind::ExitTrampoline | CodeKind::BuiltinTrampoline => {
+                let location = self.caller(registers, found)?;
+                self.callers(location, registers.fp, Some(Frame::HostCall(registers.pc)))
+            }
+        }
+    }
+
+    fn caller(&self, registers: &Registers, found: FoundFunction) -> Result<CallerLocation, WalkEnd> {
+        let code = self.memory.code(found.start..found.end);
+        A::caller(registers, found.start, code).ok_or(WalkEnd::UnknownPrologue)
+    }
+
+    /// Visits the callers from `location` on. `host_call` precedes the first of them, if there is one.
+    fn callers(
+        &mut self,
+        location: CallerLocation,
+        fp: usize,
+        host_call: Option<Frame>,
+    ) -> Result<(), WalkEnd> {
+        // One step more than frames are left, so that a stack that just fits is not called truncated.
+        let limit = self.left.saturating_add(1);
+        let mut callers = Callers::<A, M>::new(self.memory, self.table, location, fp, limit);
+        let mut host_call = host_call;
+        for return_address in callers.by_ref() {
+            if let Some(host_call) = host_call.take() {
+                self.emit(host_call)?;
+            }
+            self.emit(Frame::ReturnAddress(return_address))?;
+        }
+        match (callers.end(), callers.entry_fp()) {
+            (_, Some(entry_fp)) if self.memory.stack_word(entry_fp).is_none() => Err(WalkEnd::OutsideStack),
+            (_, Some(entry_fp)) => {
+                self.floor = entry_fp;
+                Ok(())
+            }
+            (end, None) => Err(end.unwrap_or(WalkEnd::NoProgress)),
+        }
+    }
+
+    /// The segment of an activation that is inside a host call; nothing if it is not.
+    fn activation(&mut self, state: ExitState) -> Result<(), WalkEnd> {
+        let ExitState { exit_fp, exit_pc, entry_fp } = state;
+        if exit_fp < self.floor || entry_fp <= exit_fp || !exit_fp.is_multiple_of(A::FRAME_ALIGNMENT) {
+            return Ok(());
+        }
+        let on_stack =
+            |offset: usize| exit_fp.checked_add(offset).and_then(|address| self.memory.stack_word(address));
+        if on_stack(A::RETURN_ADDRESS_OFFSET) != Some(exit_pc) || self.memory.stack_word(entry_fp).is_none() {
+            return Ok(());
+        }
+        let image =
+            exit_pc.checked_sub(1).and_then(|call| self.table.image(call)).ok_or(WalkEnd::UnknownCode)?;
+        let host_call = Frame::HostCall(self.trampoline(exit_fp, image));
+        self.callers(CallerLocation::Frame { fp: exit_fp }, exit_fp, Some(host_call))
+    }
+
+    /// An address in the trampoline through which the guest has left, or 0 if that is not certain.
+    ///
+    /// The trampoline has called the host from the bottom of its frame, so that its own address lies one word
+    /// below it. How large the frame is depends on the trampoline: each size that occurs in the image is tried,
+    /// and a word counts if it is an address in a trampoline with just this size. Words of older calls may
+    /// still lie around: if more than one size fits, none is believed.
+    fn trampoline(&self, exit_fp: usize, image: &CodeImage<'_>) -> usize {
+        let mut found = 0;
+        for size in image.trampoline_frame_sizes() {
+            let below = (*size as usize).saturating_add(size_of::<usize>());
+            let Some(address) = exit_fp.checked_sub(below) else { continue };
+            let Some(return_address) = self.memory.stack_word(address) else { continue };
+            let Some(call) = return_address.checked_sub(1) else { continue };
+            if !image.text().contains(&call) {
+                continue;
+            }
+            if image.find(call).is_some_and(|hit| hit.function.frame_size == *size) {
+                if found != 0 {
+                    return 0;
+                }
+                found = call;
+            }
+        }
+        found
+    }
+}
