@@ -11,10 +11,14 @@
 //! number of samples. A stack whose value is 0 has no line.
 //!
 //! # Names that the format cannot hold
-//! `;` separates frames, so inside a name (`<[u8; 4]>::len`) it becomes the full-width `；`. Readers take a number
-//! at the end of a stack for a second value (`operator 5`) and a leading `# ` for a comment: there the space
-//! becomes a no-break space. Reading turns these back, so a name that had such a look-alike itself, in the same
-//! place, comes back with the plain character. Line breaks cannot occur in a shown name.
+//! | a reader takes | for | so it is written as |
+//! |---|---|---|
+//! | `;`, as in `<[u8; 4]>::len` | the end of a frame | `；` (U+FF1B) |
+//! | the space before a number at the end, as in `operator 5` | the start of the value | a no-break space (U+00A0) |
+//! | `#` alone or before a space, at the start | a comment | `＃` (U+FF03) |
+//!
+//! Reading turns these back; a name that had such a look-alike itself, in the same place, comes back with the plain
+//! character. Line breaks cannot occur in a shown name.
 
 use std::{
     cmp::Ordering,
@@ -153,24 +157,30 @@ fn is_number(word: &str) -> bool {
 }
 
 fn escape(name: &str) -> String {
-    replace_special_spaces(name.replace(';', "；"), ' ', NO_BREAK_SPACE)
+    let name = replace_last_space(name.replace(';', "；"), ' ', NO_BREAK_SPACE);
+    replace_first_hash(name, '#', '＃')
 }
 
+/// Undoes [`escape`], in the opposite order.
 fn unescape(name: &str) -> String {
-    replace_special_spaces(name.replace('；', ";"), NO_BREAK_SPACE, ' ')
+    let name = replace_first_hash(name.to_owned(), '＃', '#');
+    replace_last_space(name, NO_BREAK_SPACE, ' ').replace('；', ";")
 }
 
-/// Replaces the spaces that would make a number look like a value and a stack like a comment.
-fn replace_special_spaces(mut name: String, from: char, to: char) -> String {
-    if let Some((start, word)) = name.rsplit_once(from)
-        && is_number(word)
-    {
-        name = format!("{start}{to}{word}");
+/// Replaces the space that would make the number behind it look like a value.
+fn replace_last_space(name: String, from: char, to: char) -> String {
+    match name.rsplit_once(from) {
+        Some((start, word)) if is_number(word) => format!("{start}{to}{word}"),
+        _ => name,
     }
-    if let Some(rest) = name.strip_prefix('#').and_then(|rest| rest.strip_prefix(from)) {
-        name = format!("#{to}{rest}");
+}
+
+/// Replaces the `#` that would make a line look like a comment: alone, or before a space.
+fn replace_first_hash(name: String, from: char, to: char) -> String {
+    match name.strip_prefix(from) {
+        Some(rest) if rest.is_empty() || rest.starts_with(' ') => format!("{to}{rest}"),
+        _ => name,
     }
-    name
 }
 
 #[cfg(test)]
@@ -210,7 +220,7 @@ mod tests {
     fn names_that_the_format_cannot_hold_are_replaced_and_restored() {
         let names: &[&str] = &["# main", "<[u8; 4]>::len", "two\nlines", "operator 5"];
         let text = written(&profile(&[(names, 1, 7)]), Value::Weight);
-        assert_eq!(text, "#\u{a0}main;<[u8； 4]>::len;two␊lines;operator\u{a0}5 7\n");
+        assert_eq!(text, "＃ main;<[u8； 4]>::len;two␊lines;operator\u{a0}5 7\n");
         let back = read(text.as_bytes()).unwrap();
         let shown: Vec<_> = back.frames().map(|(_, frame)| frame.name.to_string()).collect();
         assert_eq!(shown, ["# main", "<[u8; 4]>::len", "two␊lines", "operator 5"]);
