@@ -1,1 +1,41 @@
-//! Flame graphs and tables of flamewalk profiles
+//! Flame graphs and tables of flamewalk profiles.
+//!
+//! [`svg`] draws a profile as an interactive flame graph, [`hottest`] lists the functions that cost most. Both
+//! compute shares from weights, and both go by the names that [`Names`](flamewalk_profile::Names) shows.
+//!
+//! ```
+//! use flamewalk_flamegraphs::{Options, hottest, svg};
+//! use flamewalk_profile::{Event, Frame, Profile, Tally};
+//!
+//! let mut profile = Profile::default();
+//! profile.metadata.event = Event::time("cpu");
+//! let main = profile.intern(Frame::guest("main"));
+//! let leaf = profile.intern(Frame::guest("leaf"));
+//! profile.add(&[main, leaf], Tally { samples: 3, weight: 3_000_000 })?;
+//! profile.add(&[main], Tally { samples: 1, weight: 1_000_000 })?;
+//!
+//! let mut graph = Vec::new();
+//! svg(&profile, &Options::default(), &mut graph)?;
+//! assert!(graph.starts_with(b"<?xml"));
+//!
+//! let table = hottest(&profile, 10);
+//! assert_eq!(table.rows[0].name, "leaf");
+//! assert_eq!(table.rows[0].self_share, 0.75);
+//! print!("{table}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod amount;
+mod category;
+mod error;
+mod headline;
+mod hottest;
+mod render;
+mod svg;
+mod tree;
+
+pub use error::FlamegraphError;
+pub use hottest::{Hottest, Row, hottest};
+pub use svg::{Options, svg};

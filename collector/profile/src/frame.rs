@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-/// What a frame is.
+/// What a frame is. Exhaustive, so that each format has to decide how it shows a new kind.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
 pub enum FrameKind {
     /// A function of the guest, possibly inlined into its caller.
     Guest,

@@ -42,6 +42,6 @@ pub use error::ProfileError;
 pub use frame::{Frame, FrameKind, SourceLocation};
 pub use function::Function;
 pub use metadata::{EndReason, Event, Metadata, Unit};
-pub use names::{NameId, Names};
+pub use names::{NameId, Names, printable};
 pub use profile::{FrameId, Profile, Stack, StackId};
 pub use statistics::{Imbalance, Statistics, Tally};

@@ -7,9 +7,8 @@ use std::{
 
 use crate::Statistics;
 
-/// Unit of a profile's weights.
+/// Unit of a profile's weights. Exhaustive, so that each format has to decide how it shows a new unit.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[non_exhaustive]
 pub enum Unit {
     /// Weights are time in nanoseconds.
     Nanoseconds,

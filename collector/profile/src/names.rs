@@ -1,17 +1,4 @@
 //! The names that frames are shown by, in every format.
-//!
-//! | frame | shown as |
-//! |---|---|
-//! | guest function | `name`, or `module!name` if the profile holds guest frames of more than one module |
-//! | call of an import | `[host] module.name` |
-//! | builtin of the runtime | `[builtin] name` |
-//! | native function of the host | `name` |
-//! | missing older frames | `[truncated]` |
-//!
-//! Guests choose their names, and so may be hostile. A shown name has no control character (a line break, an
-//! escape sequence of the terminal, what XML forbids) and nothing that changes the direction of text: each is
-//! replaced by its picture (`␊`) or by `�`. It does not start or end with white space and is never empty. A guest
-//! function cannot pass for another kind of frame: in a name such as `[host] x` the bracket becomes `［`.
 
 use indexmap::IndexSet;
 
@@ -35,6 +22,19 @@ impl NameId {
 }
 
 /// The shown names of all frames of a profile, as it is when they are made.
+///
+/// | frame | shown as |
+/// |---|---|
+/// | guest function | `name`, or `module!name` if the profile holds guest frames of more than one module |
+/// | call of an import | `[host] module.name` |
+/// | builtin of the runtime | `[builtin] name` |
+/// | native function of the host | `name` |
+/// | missing older frames | `[truncated]` |
+///
+/// Guests choose their names, and so may be hostile. A shown name has no control character (a line break, an
+/// escape sequence of the terminal, what XML forbids) and nothing that changes the direction of text: each is
+/// replaced by its picture (`␊`) or by `�`. It does not start or end with white space and is never empty. A guest
+/// function cannot pass for another kind of frame: in a name such as `[host] x` the bracket becomes `［`.
 #[derive(Clone, Debug)]
 pub struct Names {
     of_frame: Vec<NameId>,
@@ -91,15 +91,21 @@ impl Names {
     }
 }
 
+/// Text from a guest (a name, a path) as it can be shown on a terminal and in any format: without white space at
+/// either end, and with a picture or `�` for each character that could do harm, as described at [`Names`].
+pub fn printable(text: &str) -> String {
+    text.trim().chars().map(printable_char).collect()
+}
+
 fn show(frame: &Frame, with_module: bool) -> String {
-    let mut name = clean(&frame.name);
+    let mut name = printable(&frame.name);
     if name.is_empty() {
         name = match frame.function_index {
             Some(index) => format!("wasm-function[{index}]"),
             None => "[unknown]".to_owned(),
         };
     }
-    let module = frame.module.as_deref().map(clean).filter(|module| !module.is_empty());
+    let module = frame.module.as_deref().map(printable).filter(|module| !module.is_empty());
     match (frame.kind, module) {
         (FrameKind::HostCall, Some(module)) => format!("{HOST_CALL}{module}.{name}"),
         (FrameKind::HostCall, None) => format!("{HOST_CALL}{name}"),
@@ -139,11 +145,7 @@ fn disarm(name: String) -> String {
     if is_reserved(&name) { format!("{LOOK_ALIKE}{}", &name[1..]) } else { name }
 }
 
-fn clean(name: &str) -> String {
-    name.trim().chars().map(clean_char).collect()
-}
-
-fn clean_char(c: char) -> char {
+fn printable_char(c: char) -> char {
     match c {
         // The pictures of the control characters stand in the same order as these.
         '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
