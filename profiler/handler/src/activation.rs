@@ -15,6 +15,8 @@
 //! up with that. A segment counts only if it lies above everything that was seen on the stack so far and its
 //! own words agree with each other; see [`crate::stack`].
 
+use core::ops::Deref;
+
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Offsets of the exit state in Wasmtime's `VMStoreContext`, in bytes.
@@ -39,38 +41,40 @@ pub struct ExitState {
     pub entry_fp: usize,
 }
 
-/// A store's `VMStoreContext`, as an address to read the exit state from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A store's `VMStoreContext`, to read the exit state from for as long as the store lives.
+#[derive(Debug)]
 pub struct StoreContext {
-    address: *const u8,
+    /// Null once the store is gone.
+    address: AtomicPtr<u8>,
     layout: ExitStateLayout,
 }
-
-// SAFETY: the pointer is only read through `exit_state`, by the thread that runs the store's guest.
-unsafe impl Send for StoreContext {}
-// SAFETY: as above.
-unsafe impl Sync for StoreContext {}
 
 impl StoreContext {
     /// # Safety
     ///
-    /// `address` must point to a `VMStoreContext` of the given layout that stays valid for as long as an
-    /// activation with this context is on an [`ActivationStack`].
-    pub unsafe fn new(address: *const u8, layout: ExitStateLayout) -> Self {
-        Self { address, layout }
+    /// `address` must point to a `VMStoreContext` of the given layout that stays valid until
+    /// [`StoreContext::close`] was called and every handler that was running then has returned.
+    pub unsafe fn new(address: *mut u8, layout: ExitStateLayout) -> Self {
+        Self { address: AtomicPtr::new(address), layout }
     }
 
-    /// The address of the context: its identity.
-    pub fn address(&self) -> usize {
-        self.address.addr()
+    /// Notes that the store is going away: nothing is read from it any more.
+    pub fn close(&self) {
+        // Pair: the load in `exit_state`.
+        self.address.store(core::ptr::null_mut(), Ordering::Release);
     }
 
-    /// Reads what the store holds now.
+    /// Reads what the store holds now; all zero if it is gone.
     pub fn exit_state(&self) -> ExitState {
+        // Pair: the store in `close`.
+        let address = self.address.load(Ordering::Acquire);
+        if address.is_null() {
+            return ExitState::default();
+        }
         let word = |offset: usize| {
             // SAFETY: `new`'s caller vouches for the context and its layout. The words are changed by guest
             // code on this thread only; volatile, since that code is unknown to the compiler.
-            unsafe { self.address.wrapping_add(offset).cast::<usize>().read_volatile() }
+            unsafe { address.wrapping_add(offset).cast::<usize>().read_volatile() }
         };
         ExitState {
             exit_fp: word(self.layout.exit_fp),
@@ -80,16 +84,16 @@ impl StoreContext {
     }
 }
 
-/// One entry of a guest.
-#[derive(Clone, Copy, Debug)]
-pub struct Activation {
-    context: StoreContext,
+/// One entry of a guest. `C` refers to its [`StoreContext`] and keeps that in memory.
+#[derive(Clone, Debug)]
+pub struct Activation<C> {
+    context: C,
     /// What the store held before a younger activation of the same store began; `None` while this is its
     /// youngest.
     frozen: Option<ExitState>,
 }
 
-impl Activation {
+impl<C: Deref<Target = StoreContext>> Activation<C> {
     /// Where the guest of this activation was left.
     pub fn exit_state(&self) -> ExitState {
         self.frozen.unwrap_or_else(|| self.context.exit_state())
@@ -101,14 +105,14 @@ impl Activation {
 /// Written by the thread that runs on that stack, and read by a signal handler on the same thread. The handler
 /// runs between two instructions of the writer, so that the order of the writer's stores is all that matters.
 #[derive(Debug)]
-pub struct ActivationStack {
-    activations: AtomicPtr<Activation>,
+pub struct ActivationStack<C> {
+    activations: AtomicPtr<Activation<C>>,
     length: AtomicUsize,
     #[cfg(feature = "owner")]
-    storage: core::cell::UnsafeCell<alloc::vec::Vec<Activation>>,
+    storage: core::cell::UnsafeCell<alloc::vec::Vec<Activation<C>>>,
 }
 
-impl ActivationStack {
+impl<C: Deref<Target = StoreContext>> ActivationStack<C> {
     /// The exit states of all activations, youngest first.
     ///
     /// # Safety
@@ -133,9 +137,10 @@ mod owner {
     use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
     use alloc::vec::Vec;
     use core::cell::UnsafeCell;
+    use core::ops::Deref;
     use core::sync::atomic::compiler_fence;
 
-    impl Default for ActivationStack {
+    impl<C> Default for ActivationStack<C> {
         fn default() -> Self {
             let mut storage = Vec::with_capacity(16);
             Self {
@@ -146,7 +151,7 @@ mod owner {
         }
     }
 
-    impl ActivationStack {
+    impl<C: Deref<Target = StoreContext>> ActivationStack<C> {
         /// How many activations there are.
         pub fn len(&self) -> usize {
             self.length.load(Ordering::Relaxed)
@@ -161,13 +166,13 @@ mod owner {
         ///
         /// # Safety
         ///
-        /// To be called on the thread that the stack belongs to, outside of signal handlers; and `context` must
-        /// stay valid until the activation is removed.
-        pub unsafe fn push(&self, context: StoreContext) {
+        /// To be called on the thread that the stack belongs to, outside of signal handlers.
+        pub unsafe fn push(&self, context: C) {
             // SAFETY: the caller keeps `change`'s conditions.
             unsafe {
                 self.change(|activations| {
-                    let same_store = activations.iter_mut().rev().find(|older| older.context == context);
+                    let same_store =
+                        activations.iter_mut().rev().find(|older| same(&older.context, &context));
                     if let Some(older) = same_store {
                         older.frozen = Some(context.exit_state());
                     }
@@ -176,18 +181,23 @@ mod owner {
             }
         }
 
-        /// Removes the youngest activations until `length` are left: what an entry of the guest found when it
-        /// began.
+        /// Notes that the host has left the guest of `context`: removes its youngest activation, and younger
+        /// ones of other stores, which a panic must have unwound.
         ///
         /// # Safety
         ///
         /// As for [`ActivationStack::push`].
-        pub unsafe fn truncate(&self, length: usize) {
-            if self.len() <= length {
-                return;
-            }
+        pub unsafe fn pop(&self, context: &StoreContext) {
             // SAFETY: the caller keeps `change`'s conditions.
-            unsafe { self.change(|activations| Self::remove(activations, |index, _| index >= length)) }
+            unsafe {
+                self.change(|activations| {
+                    let youngest =
+                        activations.iter().rposition(|activation| same(&activation.context, context));
+                    if let Some(youngest) = youngest {
+                        Self::remove(activations, |index, _| index >= youngest);
+                    }
+                });
+            }
         }
 
         /// Removes all activations of `context`, whose store is going away.
@@ -195,16 +205,16 @@ mod owner {
         /// # Safety
         ///
         /// As for [`ActivationStack::push`].
-        pub unsafe fn remove_store(&self, context: StoreContext) {
+        pub unsafe fn remove_store(&self, context: &StoreContext) {
             // SAFETY: the caller keeps `change`'s conditions.
             unsafe {
                 self.change(|activations| {
-                    Self::remove(activations, |_, activation| activation.context == context)
+                    Self::remove(activations, |_, activation| same(&activation.context, context));
                 });
             }
         }
 
-        fn remove(activations: &mut Vec<Activation>, mut goes: impl FnMut(usize, &Activation) -> bool) {
+        fn remove(activations: &mut Vec<Activation<C>>, mut goes: impl FnMut(usize, &Activation<C>) -> bool) {
             let mut index = 0usize;
             activations.retain(|activation| {
                 let keep = !goes(index, activation);
@@ -212,12 +222,13 @@ mod owner {
                 keep
             });
             // The youngest activation of each store reads its store again.
-            let contexts: Vec<StoreContext> =
-                activations.iter().map(|activation| activation.context).collect();
-            for (index, activation) in activations.iter_mut().enumerate() {
-                let younger = contexts.get(index.saturating_add(1)..).unwrap_or(&[]);
-                if !younger.contains(&activation.context) {
-                    activation.frozen = None;
+            for index in 0..activations.len() {
+                let Some((this, younger)) = activations.get_mut(index..).and_then(<[_]>::split_first_mut)
+                else {
+                    break;
+                };
+                if !younger.iter().any(|activation| same(&activation.context, &this.context)) {
+                    this.frozen = None;
                 }
             }
         }
@@ -227,7 +238,7 @@ mod owner {
         /// # Safety
         ///
         /// On the owning thread, outside of signal handlers, and not within itself.
-        unsafe fn change(&self, change: impl FnOnce(&mut Vec<Activation>)) {
+        unsafe fn change(&self, change: impl FnOnce(&mut Vec<Activation<C>>)) {
             // SAFETY: this thread is the only one to touch the storage, handlers do not touch it (they read
             // through `activations`), and `change` is not nested.
             let storage = unsafe { &mut *self.storage.get() };
@@ -240,5 +251,9 @@ mod owner {
             compiler_fence(core::sync::atomic::Ordering::SeqCst);
             self.length.store(storage.len(), Ordering::Relaxed);
         }
+    }
+
+    fn same(left: &StoreContext, right: &StoreContext) -> bool {
+        core::ptr::eq(left, right)
     }
 }

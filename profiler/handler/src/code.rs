@@ -113,8 +113,8 @@ impl<'a> CodeImage<'a> {
             return None;
         }
         Some(FoundFunction {
-            start: self.text.start.wrapping_add(function.start as usize),
-            end: self.text.start.wrapping_add(function.end() as usize).min(self.text.end),
+            start: self.text.start.saturating_add(function.start as usize),
+            end: self.text.start.saturating_add(function.end() as usize).min(self.text.end),
             function,
         })
     }
@@ -126,8 +126,8 @@ fn longest_guest_run(text: &Range<usize>, functions: &[Function]) -> Range<usize
     let mut longest = text.start..text.start;
     let mut current = longest.clone();
     for function in functions {
-        let start = text.start.wrapping_add(function.start as usize);
-        let end = text.start.wrapping_add(function.end() as usize).min(text.end);
+        let start = text.start.saturating_add(function.start as usize);
+        let end = text.start.saturating_add(function.end() as usize).min(text.end);
         if function.kind != CodeKind::Guest || start >= end {
             current = end..end;
             continue;

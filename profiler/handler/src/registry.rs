@@ -36,6 +36,25 @@ impl Default for Reader {
     }
 }
 
+#[cfg(feature = "owner")]
+impl Reader {
+    /// Waits until a handler that is running now has returned from [`Registry::read`].
+    ///
+    /// What the caller has unpublished before (with at least release ordering) is then out of use.
+    pub fn wait_until_left(&self) {
+        // Pair: the fence in `read`.
+        fence(Ordering::SeqCst);
+        // Pair: the release store at the end of `read`.
+        let seen = self.count.load(Ordering::Acquire);
+        while seen % 2 == 1 && self.count.load(Ordering::Acquire) == seen {
+            #[cfg(loom)]
+            loom::thread::yield_now();
+            #[cfg(not(loom))]
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// A table with what it borrows from, as published.
 #[derive(Debug)]
 struct Published {
@@ -64,7 +83,7 @@ impl Registry {
         // Only this thread writes its reader.
         let count = reader.count.load(Ordering::Relaxed);
         reader.count.store(count.wrapping_add(1), Ordering::Relaxed);
-        // Pair: the fence in `replace`.
+        // Pair: the fence in `wait_until_left`.
         fence(Ordering::SeqCst);
         // Pair: the swap in `replace`, which releases the new table's contents.
         let published = self.current.load(Ordering::Acquire);
@@ -72,7 +91,7 @@ impl Registry {
         // or changed, since it was replaced; this one is odd until after `read` has returned.
         let table = unsafe { published.as_ref() }.map_or(CodeTable::new(&[], 0), |published| published.table);
         let result = read(table);
-        // Pair: the acquire load in `wait_for_readers`. What was read is read before the count is even again.
+        // Pair: the acquire loads in `wait_until_left`. What was read is read before the count is even again.
         reader.count.store(count.wrapping_add(2), Ordering::Release);
         result
     }
@@ -80,7 +99,7 @@ impl Registry {
 
 #[cfg(feature = "owner")]
 mod owner {
-    use super::{CodeTable, Published, Reader, Registry, fence};
+    use super::{CodeTable, Published, Reader, Registry};
     use crate::code::{CodeImage, Function};
     use crate::sync::{AtomicPtr, Ordering};
     use alloc::boxed::Box;
@@ -172,6 +191,11 @@ mod owner {
             })
         }
 
+        /// Waits until every handler that is running now has returned from [`Registry::read`].
+        pub fn wait_for_handlers(&self) {
+            self.state(|state| state.readers.iter().for_each(|reader| reader.wait_until_left()));
+        }
+
         fn state<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
             #[cfg(loom)]
             let mut state = self.owner.state.lock().unwrap_or_else(|_| unreachable!("models do not panic"));
@@ -192,28 +216,13 @@ mod owner {
             let new = Box::into_raw(Box::new(Published { table, _images: images, _functions: functions }));
             // Pair: the load in `read`; releases the new table.
             let old = self.current.swap(new, Ordering::AcqRel);
-            // Pair: the fence in `read`.
-            fence(Ordering::SeqCst);
-            wait_for_readers(&state.readers);
+            state.readers.iter().for_each(|reader| reader.wait_until_left());
             if !old.is_null() {
                 // SAFETY: `old` came out of `Box::into_raw` above, was taken out of `current` by the swap, so
                 // that this is the only one to free it, and no reader holds it any more.
                 drop(unsafe { Box::from_raw(old) });
             }
             state.generation
-        }
-    }
-
-    fn wait_for_readers(readers: &[Arc<Reader>]) {
-        for reader in readers {
-            // Pair: the release store at the end of `read`.
-            let seen = reader.count.load(Ordering::Acquire);
-            while seen % 2 == 1 && reader.count.load(Ordering::Acquire) == seen {
-                #[cfg(loom)]
-                loom::thread::yield_now();
-                #[cfg(not(loom))]
-                std::thread::yield_now();
-            }
         }
     }
 

@@ -77,8 +77,8 @@ impl<S: Deref<Target = [Word]>> Ring<S> {
         Writer { ring: self, start, length: 0, room: self.capacity().saturating_sub(used), used }
     }
 
-    /// Takes the oldest record out of the ring into `record`, which is cleared first, by way of `push`. Returns
-    /// whether there was one. Only one thread may consume.
+    /// Takes the oldest record out of the ring and hands its words to `push`, in order. Returns whether there was
+    /// one. Only one thread may consume.
     pub fn pop(&self, mut push: impl FnMut(u64)) -> bool {
         // Only the consumer writes `tail`.
         let tail = self.tail.load(Ordering::Relaxed);

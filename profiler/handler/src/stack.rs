@@ -27,12 +27,20 @@ use crate::memory::Memory;
 use crate::record::Frame;
 use crate::walk::{Callers, WalkEnd};
 
+/// Steps beyond twice the frame limit. A frame is one step; a segment takes two more, for its activation and its
+/// entry trampoline, and has two frames (one of them the host call) unless it is empty. The spare ones are for
+/// empty segments and for activations that are out of date.
+const SPARE_STEPS: usize = 16;
+
 /// Visits the guest frames of an interrupted thread, youngest first, and says why the last segment's walk
 /// ended.
 ///
 /// At most `limit` frames are visited; a stack with more ends with [`WalkEnd::FrameLimit`]. `visit` can stop
 /// early, which ends the walk as the limit does. Without any guest on the stack nothing is visited and the
 /// result is [`WalkEnd::EntryTrampoline`].
+///
+/// The work is bounded by the limit, too: what is not visited (trampolines, activations that are out of date or
+/// hold no guest frame) counts towards a bound of about twice the limit.
 pub fn walk<A: Architecture, M: Memory>(
     registers: &Registers,
     memory: &M,
@@ -46,11 +54,13 @@ pub fn walk<A: Architecture, M: Memory>(
         table,
         floor: registers.sp,
         left: limit,
+        steps_left: limit.saturating_mul(2).saturating_add(SPARE_STEPS),
         visit,
         architecture: core::marker::PhantomData,
     };
     let outcome = walk.interrupted(registers).and_then(|()| {
         for state in activations {
+            walk.steps_left = walk.steps_left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
             walk.activation(state)?;
         }
         Ok(())
@@ -64,6 +74,7 @@ struct StackWalk<'a, A, M, V> {
     /// Everything below this address belongs to frames that were seen, or to the host above them.
     floor: usize,
     left: usize,
+    steps_left: usize,
     visit: &'a mut V,
     architecture: core::marker::PhantomData<A>,
 }
@@ -106,9 +117,7 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
         fp: usize,
         host_call: Option<Frame>,
     ) -> Result<(), WalkEnd> {
-        // One step more than frames are left, so that a stack that just fits is not called truncated.
-        let limit = self.left.saturating_add(1);
-        let mut callers = Callers::<A, M>::new(self.memory, self.table, location, fp, limit);
+        let mut callers = Callers::<A, M>::new(self.memory, self.table, location, fp, self.steps_left);
         let mut host_call = host_call;
         for return_address in callers.by_ref() {
             if let Some(host_call) = host_call.take() {
@@ -116,6 +125,7 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
             }
             self.emit(Frame::ReturnAddress(return_address))?;
         }
+        self.steps_left = callers.steps_left();
         match (callers.end(), callers.entry_fp()) {
             (_, Some(entry_fp)) if self.memory.stack_word(entry_fp).is_none() => Err(WalkEnd::OutsideStack),
             (_, Some(entry_fp)) => {

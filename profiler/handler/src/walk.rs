@@ -119,6 +119,12 @@ impl<'a, A: Architecture, M: Memory> Callers<'a, A, M> {
         self.end
     }
 
+    /// How many more steps the walk may take. A frame, a trampoline between frames and the entry trampoline are one
+    /// step each.
+    pub fn steps_left(&self) -> usize {
+        self.steps_left
+    }
+
     /// The frame pointer of the entry trampoline, if the walk ended there.
     pub fn entry_fp(&self) -> Option<usize> {
         (self.end == Some(WalkEnd::EntryTrampoline)).then_some(self.fp)

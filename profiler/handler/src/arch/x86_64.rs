@@ -31,8 +31,11 @@
 //! 2. `mov rbp, rsp` occurs once in a prologue and a second time only in the move of the frame.
 //! 3. A `jmp` to an address outside the function, or to its first byte, is a tail call: branches inside a
 //!    function never go to its first byte, which is the prologue.
-//! 4. An indirect `jmp` is either a tail call, behind `pop rbp` or `add rsp, d`, or the end of a jump table,
-//!    behind an `add` of two registers, whose last byte is never that of a `pop rbp`.
+//! 4. An indirect `jmp` is either a tail call, behind `mov rsp, rbp; pop rbp` or the move of the return address,
+//!    or the end of a jump table, behind an `add` of two registers, whose last byte is never that of a
+//!    `pop rbp` or of an `add rsp, d`.
+//! 5. The move of the return address is matched whole, from the `mov rsp, rbp; pop rbp` before it to a `jmp` that
+//!    leaves the function: moves of a block's results on the stack look the same up to where they jump.
 
 use super::{Architecture, CallerLocation, Registers};
 
@@ -47,6 +50,8 @@ const RET_IMM16: u8 = 0xc2;
 const JMP_REL32: u8 = 0xe9;
 /// `mov rbp, rsp`, in the two encodings that exist.
 const MOV_RBP_RSP: [[u8; 3]; 2] = [[0x48, 0x89, 0xe5], [0x48, 0x8b, 0xec]];
+/// `mov rsp, rbp; pop rbp`, with which a frame is taken down, in the two encodings that exist.
+const LEAVE: [[u8; 4]; 2] = [[0x48, 0x89, 0xec, POP_RBP], [0x48, 0x8b, 0xe5, POP_RBP]];
 /// `endbr64`, with which functions begin where indirect branches are tracked.
 const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 /// The move of a frame follows the prologue and its stack check, which are about 40 bytes.
@@ -91,34 +96,30 @@ fn prologue_start(code: &[u8]) -> Option<usize> {
 
 /// Whether the instruction at `at` runs after `pop rbp`: a return, or a part of a tail call.
 fn frame_is_gone(code: &[u8], at: usize) -> bool {
-    let Some(here) = code.get(at..) else { return false };
-    match here {
-        [RET | RET_IMM16, ..] => true,
-        [JMP_REL32, a, b, c, d, ..] => {
-            let displacement = i64::from(i32::from_le_bytes([*a, *b, *c, *d]));
-            let target = (at as i64).wrapping_add(5).wrapping_add(displacement);
-            target <= 0 || target >= code.len() as i64
-        }
-        _ if indirect_jump(here) => {
-            let before = code.get(..at).unwrap_or(&[]);
-            before.last() == Some(&POP_RBP) || ends_with_add_rsp(before)
-        }
+    match code.get(at..) {
+        Some([RET | RET_IMM16, ..]) => true,
+        Some([JMP_REL32, ..]) => jumps_out(code, at),
+        Some(here) if indirect_jump(here) && ends_with_leave(code, at) => true,
         _ => return_address_is_moving(code, at),
     }
+}
+
+/// Whether a frame is taken down right before `at`.
+fn ends_with_leave(code: &[u8], at: usize) -> bool {
+    code.get(..at).is_some_and(|before| LEAVE.iter().any(|leave| before.ends_with(leave)))
+}
+
+/// Whether there is a `jmp` at `at` to another function, or to this one's first byte.
+fn jumps_out(code: &[u8], at: usize) -> bool {
+    let Some([JMP_REL32, a, b, c, d, ..]) = code.get(at..) else { return false };
+    let displacement = i64::from(i32::from_le_bytes([*a, *b, *c, *d]));
+    let target = (at as i64).wrapping_add(5).wrapping_add(displacement);
+    target <= 0 || target >= code.len() as i64
 }
 
 /// `jmp reg`.
 fn indirect_jump(code: &[u8]) -> bool {
     matches!(code, [0xff, 0xe0..=0xe7, ..] | [0x41, 0xff, 0xe0..=0xe7, ..])
-}
-
-fn ends_with_add_rsp(before: &[u8]) -> bool {
-    let ends = |length: usize| {
-        let instruction = before.len().checked_sub(length).and_then(|start| before.get(start..));
-        instruction.and_then(|instruction| add_or_sub_rsp(instruction, 0xc4)).map(|(_, length)| length)
-            == Some(length)
-    };
-    ends(4) || ends(7)
 }
 
 /// Decodes `add rsp, imm` (`operation` = 0xc4) or `sub rsp, imm` (0xec): the immediate and the length.
@@ -132,19 +133,20 @@ fn add_or_sub_rsp(code: &[u8], operation: u8) -> Option<(usize, usize)> {
     }
 }
 
-/// Whether `at` is one of `mov t, [rsp]`, `mov [rsp+d], t`, `add rsp, d` between the `pop rbp` and the `jmp` of
-/// a tail call. The whole sequence has to be there.
+/// Whether `at` is one of `mov t, [rsp]`, `mov [rsp+d], t`, `add rsp, d` and `jmp`, behind the `pop rbp` of a
+/// tail call. The whole sequence has to be there.
 fn return_address_is_moving(code: &[u8], at: usize) -> bool {
-    // The sequence begins at `at`, or one or two instructions earlier. Lengths: 4; 5 or 8; 4 or 7.
-    [0usize, 4, 4 + 5, 4 + 8]
+    // The sequence begins at `at`, or one to three instructions earlier. Lengths: 4; 5 or 8; 4 or 7, where the
+    // short forms, and the long ones, go together.
+    [0usize, 4, 4 + 5, 4 + 8, 4 + 5 + 4, 4 + 8 + 7]
         .into_iter()
         .filter_map(|back| at.checked_sub(back))
         .any(|begin| moving_sequence(code, begin).is_some_and(|boundaries| boundaries.contains(&at)))
 }
 
-/// The offsets of the three instructions, if the sequence begins at `begin`, right behind a `pop rbp`.
-fn moving_sequence(code: &[u8], begin: usize) -> Option<[usize; 3]> {
-    if code.get(begin.checked_sub(1)?) != Some(&POP_RBP) {
+/// The offsets of the four instructions, if the sequence begins at `begin`, right behind a `pop rbp`.
+fn moving_sequence(code: &[u8], begin: usize) -> Option<[usize; 4]> {
+    if !ends_with_leave(code, begin) {
         return None;
     }
     let (load, displacement) = rsp_move(code.get(begin..)?, 0x8b)?;
@@ -155,9 +157,9 @@ fn moving_sequence(code: &[u8], begin: usize) -> Option<[usize; 3]> {
     let (store, up) = rsp_move(code.get(second..)?, 0x89)?;
     let third = second.checked_add(store.length)?;
     let (added, length) = add_or_sub_rsp(code.get(third..)?, 0xc4)?;
-    let jump = code.get(third.checked_add(length)?..)?;
-    let jumps = jump.first() == Some(&JMP_REL32) || indirect_jump(jump);
-    (jumps && load.register == store.register && up == added).then_some([begin, second, third])
+    let jump = third.checked_add(length)?;
+    let leaves = jumps_out(code, jump) || indirect_jump(code.get(jump..)?);
+    (leaves && load.register == store.register && up == added).then_some([begin, second, third, jump])
 }
 
 struct RspMove {
