@@ -1,0 +1,16 @@
+//! Tests of the handler's parts through their public interfaces. The models of the shared structures under all
+//! interleavings are in `tests/loom.rs`.
+#![cfg(not(loom))]
+
+mod x86_64;
+mod x86_assembler;
+mod x86_interpreter;
+
+/// How many cases a property is tried on: fewer under Miri, which is a thousand times slower.
+fn cases(natively: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases: if cfg!(miri) { 4 } else { natively },
+        failure_persistence: None,
+        ..proptest::test_runner::Config::default()
+    }
+}
