@@ -1,6 +1,6 @@
 //! Title and subtitle of a flame graph.
 
-use flamewalk_profile::{EndReason, Metadata, Tally, printable};
+use flamewalk_profile::{EndReason, Metadata, Tally, Unit, printable};
 
 use crate::amount::{Amount, count, samples, time};
 
@@ -24,8 +24,11 @@ pub(crate) fn title(metadata: &Metadata, given: Option<&str>) -> String {
 /// `cpu 1.23 s · 1,234 samples · 997 Hz · perf cpu-clock · ran 1.25 s`.
 pub(crate) fn subtitle(metadata: &Metadata, total: Tally) -> String {
     let event = &metadata.event;
-    let amount = Amount { weight: total.weight, event };
-    let mut parts = vec![format!("{} {amount}", printable(&event.name))];
+    let amount = Amount { weight: total.weight, event }.named();
+    let mut parts = match event.unit {
+        Unit::Nanoseconds => vec![format!("{} {amount}", printable(&event.name))],
+        Unit::Events => vec![amount],
+    };
     // A profile that was read from a file may not know how many there were.
     if total.samples > 0 {
         parts.push(samples(total.samples));
@@ -85,7 +88,7 @@ mod tests {
     fn the_subtitle_says_what_is_known() {
         let mut metadata = Metadata::default();
         let total = Tally { samples: 1_234, weight: 1_234_000_000 };
-        assert_eq!(subtitle(&metadata, Tally { samples: 0, weight: 7 }), "samples 7");
+        assert_eq!(subtitle(&metadata, Tally { samples: 0, weight: 7 }), "7 samples");
 
         metadata.event = Event::time("cpu");
         metadata.engine = Some("timer CLOCK_THREAD_CPUTIME_ID".into());
@@ -105,7 +108,9 @@ mod tests {
 
         metadata.event = Event::count("page-faults");
         (metadata.asked_rate, metadata.real_rate, metadata.period) = (None, None, Some(1_000));
-        assert!(subtitle(&metadata, total).contains("one sample per 1,000 page-faults"));
+        let text = subtitle(&metadata, total);
+        assert!(text.starts_with("1,234,000,000 page-faults · 1,234 samples"), "{text}");
+        assert!(text.contains("· one sample per 1,000 page-faults · "), "{text}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     category::Category,
     headline,
     render::{self, Label, LegendEntry},
-    tree::{Node, Tree},
+    tree::{Lines, Tree},
 };
 
 /// The narrowest frame that is drawn, as a share of the graph: a tenth of a pixel. It bounds the size of the file.
@@ -45,7 +45,7 @@ pub struct Options {
 /// [`FlamegraphError::Io`] if `output` fails.
 pub fn svg(profile: &Profile, options: &Options, output: impl Write) -> Result<(), FlamegraphError> {
     let names = Names::new(profile);
-    let tree = Tree::new(profile, &names);
+    let tree = Tree::new(profile, &names, MIN_SHARE);
     if tree.total.weight == 0 {
         let statistics = &profile.metadata.statistics;
         return Err(FlamegraphError::NoSamples {
@@ -86,9 +86,8 @@ fn draw(
     // A flame chart takes the lines in the opposite of the given order, where all others are sorted by their bytes.
     // Those sort `a;x` behind `a-b` and thus draw the frame `a` twice.
     drawing.flame_chart = true;
-    let lines = tree.folded(MIN_SHARE);
     let mut graph = Vec::new();
-    flamegraph::from_lines(&mut drawing, lines.iter().rev().map(String::as_str), &mut graph)?;
+    flamegraph::from_lines(&mut drawing, tree.folded.iter().rev().map(String::as_str), &mut graph)?;
     Ok(graph)
 }
 
@@ -109,7 +108,7 @@ fn label(profile: &Profile, tree: &Tree, names: &Names, node: Option<usize>) -> 
         None => ("all", tree.total, None),
         Some(index) => {
             let node = tree.nodes.get(index)?;
-            (names.text(node.name), node.total, node_lines(node))
+            (names.text(node.name), node.total, node.lines.as_ref())
         }
     };
     let amount = Amount { weight: total.weight, event: &profile.metadata.event }.named();
@@ -118,18 +117,17 @@ fn label(profile: &Profile, tree: &Tree, names: &Names, node: Option<usize>) -> 
         details += &format!(", {}", samples(total.samples));
     }
     if let Some(lines) = lines {
-        details += &lines;
+        details += &format!(", {}", location(lines));
     }
     Some(Label { name: name.to_owned(), details })
 }
 
-fn node_lines(node: &Node) -> Option<String> {
-    let lines = node.lines()?;
-    let mut text = format!(", {}:{}", printable(lines.hottest_file), lines.hottest_line);
+fn location(lines: &Lines) -> String {
+    let mut text = format!("{}:{}", printable(&lines.hottest_file), lines.hottest_line);
     match lines.others {
         0 => {}
         1 => text += " and 1 more line",
         others => text += &format!(" and {} more lines", count(others as u64)),
     }
-    Some(text)
+    text
 }

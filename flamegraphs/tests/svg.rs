@@ -171,6 +171,46 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Whatever the names are, inferno reads from the folded stacks the names and weights that were written.
+    #[test]
+    fn inferno_reads_the_folded_stacks_as_they_are_meant(
+        stacks in vec((vec(".{1,3}|# ?|[ab]?[ ;.0-9]{1,4}|\\[host\\] 5", 1..4), 1_u64..100), 1..20)
+    ) {
+        let stacks: Vec<_> = stacks
+            .into_iter()
+            .map(|(names, weight)| (names.into_iter().map(Frame::guest).collect(), weight))
+            .collect();
+        let profile = profile(&stacks);
+        let names = Names::new(&profile);
+        let mut expected = BTreeMap::new();
+        for stack in profile.stacks() {
+            for (depth, &frame) in (1_u64..).zip(stack.frames) {
+                let plain = names.of(frame).replace(';', "；");
+                *expected.entry((depth, look(&plain))).or_default() += stack.tally.weight;
+            }
+        }
+        expected.insert((0, "all".to_owned()), profile.total().weight);
+
+        let mut lines = Vec::new();
+        folded::write(&profile, folded::Value::Weight, &mut lines)?;
+        let mut options = inferno::flamegraph::Options::default();
+        options.min_width = 0.0;
+        let mut document = Vec::new();
+        inferno::flamegraph::from_reader(&mut options, lines.as_slice(), &mut document)?;
+        let mut actual = BTreeMap::new();
+        for frame in drawn(std::str::from_utf8(&document)?) {
+            *actual.entry((frame.depth, look(frame.name()))).or_default() += frame.weight;
+        }
+        prop_assert_eq!(actual, expected);
+    }
+}
+
+/// A name with what folded stacks replace made equal to its look-alike.
+fn look(name: &str) -> String {
+    name.replace('\u{a0}', " ").replace('＃', "#")
+}
+
 #[test]
 fn no_two_kinds_share_a_color_even_under_one_name() {
     let frames = [
