@@ -1,1 +1,21 @@
-//! Drains flamewalk's rings and turns samples into a profile
+//! The collector: a thread that drains the rings of all sampled threads and turns samples into a profile.
+//!
+//! ```text
+//!   Channel (ring, counters) ──┐
+//!   Channel                  ──┼─▶ drain ─▶ Aggregator: distinct stacks ─▶ (on request) symbols ─▶ Profile
+//!   Channel                  ──┘              ▲ CodeRegistry: address and generation to image and offset
+//! ```
+//!
+//! Its memory is bounded by [`Options::max_stack_bytes`], and its work is proportional to the samples for
+//! draining and to the distinct stacks for symbols.
+
+#![forbid(unsafe_code)]
+
+mod aggregator;
+mod channel;
+mod collector;
+mod symbols;
+
+pub use aggregator::Aggregator;
+pub use channel::Channel;
+pub use collector::{Collector, CollectorGone, Options, Snapshot};

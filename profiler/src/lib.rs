@@ -1,1 +1,53 @@
-//! A sampling profiler for WebAssembly guests that run in process on Wasmtime
+//! A sampling profiler for WebAssembly guests that run in process on Wasmtime.
+//!
+//! A timer signal interrupts the thread that runs a guest; the handler walks the guest's frames and writes them
+//! into a lock-free ring; a collector thread turns them into functions, inlined functions and source lines.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use flamewalk::{Guest, Options, Profiler};
+//!
+//! # let (wasm, mut store, module, instance): (Vec<u8>, wasmtime::Store<()>, wasmtime::Module, wasmtime::Instance) = todo!();
+//! let profiler = Profiler::new(Options::default())?;
+//! profiler.register_module(&module, Guest::named("guest").binary(wasm))?;
+//! profiler.attach(&mut store)?;
+//!
+//! profiler.start()?;
+//! instance.get_typed_func::<(), ()>(&mut store, "run")?.call(&mut store, ())?;
+//! let profile = profiler.stop(Default::default())?;
+//! println!("{} samples", profile.total().samples);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! See the pages on [accuracy], [overhead] and [security].
+
+mod error;
+mod event;
+mod layout;
+mod options;
+mod profiler;
+mod session;
+mod signal;
+mod source;
+mod store;
+mod thread;
+
+pub use error::Error;
+pub use event::{Event, PerfEvent, UnknownEvent};
+pub use flamewalk_profile as profile;
+pub use options::{Options, defaults};
+pub use profiler::{Guest, Profiler};
+pub use store::{Entered, StoreHook};
+
+/// The version of Wasmtime whose guests can be profiled: the one that this crate was built with.
+pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;
+
+#[doc = include_str!("../docs/accuracy.md")]
+pub mod accuracy {}
+
+#[doc = include_str!("../docs/overhead.md")]
+pub mod overhead {}
+
+#[doc = include_str!("../docs/security.md")]
+pub mod security {}

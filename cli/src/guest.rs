@@ -1,0 +1,102 @@
+//! Loading a guest: what kind of file it is, and its code.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use flamewalk::{Guest, Profiler};
+use wasmtime::component::Component;
+use wasmtime::{Config, Engine, Module, Precompiled};
+
+use crate::failure::Failure;
+
+/// A guest that can be run.
+pub(crate) struct Loaded {
+    pub(crate) engine: Engine,
+    pub(crate) code: Code,
+    /// The binary; `None` for a guest that was compiled ahead of time.
+    binary: Option<Arc<[u8]>>,
+    pub(crate) name: String,
+}
+
+pub(crate) enum Code {
+    Module(Module),
+    Component(Component),
+}
+
+impl Loaded {
+    pub(crate) fn load(path: &Path, allow_precompiled: bool) -> Result<Self, Failure> {
+        let file = read(path)?;
+        let engine = Engine::new(&Config::new())
+            .map_err(|error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) })?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        if file.starts_with(b"\x7fELF") {
+            let code = precompiled(&engine, path, &file, allow_precompiled)?;
+            return Ok(Self { engine, code, binary: None, name });
+        }
+        let not_wasm = |reason: String| Failure::NotWasm { path: path.into(), reason };
+        let binary: Arc<[u8]> = if file.starts_with(b"\0asm") {
+            file.into()
+        } else {
+            let text = std::str::from_utf8(&file)
+                .ok()
+                .filter(|text| text.trim_start().starts_with(['(', ';']))
+                .ok_or_else(|| not_wasm(found_instead(&file)))?;
+            wat::Parser::new()
+                .parse_str(Some(path), text)
+                .map_err(|error| not_wasm(error.to_string().lines().next().unwrap_or_default().to_owned()))?
+                .into()
+        };
+        let compile = |error: wasmtime::Error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) };
+        // The header's second half: version 1 for modules, a layer of 1 for components.
+        let code = match binary.get(4..8) {
+            Some([_, _, 1, 0]) => Code::Component(Component::new(&engine, &binary).map_err(compile)?),
+            Some(_) => Code::Module(Module::new(&engine, &binary).map_err(compile)?),
+            None => return Err(not_wasm("it ends within the header".to_owned())),
+        };
+        Ok(Self { engine, code, binary: Some(binary), name })
+    }
+
+    /// Makes the guest's functions known to the profiler.
+    pub(crate) fn register(&self, profiler: &Profiler, symbols: Option<&Path>) -> Result<(), Failure> {
+        let mut guest = Guest::named(self.name.clone());
+        guest.binary = self.binary.clone();
+        guest.symbols = symbols.map(read).transpose()?.map(Arc::from);
+        match &self.code {
+            Code::Module(module) => profiler.register_module(module, guest)?,
+            Code::Component(component) => profiler.register_component(component, guest)?,
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|source| Failure::Read { path: path.into(), source })
+}
+
+fn found_instead(file: &[u8]) -> String {
+    match file {
+        [] => "the file is empty".to_owned(),
+        [b'#', b'!', ..] => "it is a script".to_owned(),
+        _ => "it does not begin with `\\0asm`".to_owned(),
+    }
+}
+
+fn precompiled(engine: &Engine, path: &Path, file: &[u8], allowed: bool) -> Result<Code, Failure> {
+    let kind = Engine::detect_precompiled(file).ok_or_else(|| Failure::NotWasm {
+        path: path.into(),
+        reason: "it is a program or library of the host".to_owned(),
+    })?;
+    if !allowed {
+        return Err(Failure::Precompiled { path: path.into() });
+    }
+    let mismatch = |error| Failure::PrecompiledMismatch { path: path.into(), reason: Failure::reason(&error) };
+    // SAFETY: the user has said that the file is to be trusted like a program. Wasmtime checks that it was made
+    // for this version and machine.
+    unsafe {
+        match kind {
+            Precompiled::Module => Module::deserialize(engine, file).map(Code::Module),
+            Precompiled::Component => Component::deserialize(engine, file).map(Code::Component),
+        }
+    }
+    .map_err(mismatch)
+}

@@ -1,0 +1,77 @@
+//! Where profiles are written: the format by the file's ending, and the file opened before the guest runs.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use flamewalk::profile::{Profile, ProfileError, folded};
+use flamewalk_flamegraphs::{FlamegraphError, Options, svg};
+
+use crate::failure::Failure;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Folded,
+    Svg,
+}
+
+/// A file to write the profile to.
+pub(crate) struct Output {
+    path: PathBuf,
+    format: Format,
+    file: File,
+    /// Whether the file was not there before.
+    is_new: bool,
+}
+
+impl Output {
+    /// Opens the file; what it holds stays until the profile is written.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let format = match () {
+            () if name.ends_with(".folded") => Format::Folded,
+            () if name.ends_with(".svg") => Format::Svg,
+            () => return Err(Failure::OutputFormat { path: path.into() }),
+        };
+        let is_new = !path.exists();
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|source| Failure::Write { path: path.into(), source })?;
+        Ok(Self { path: path.into(), format, file, is_new })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the file's content by the profile.
+    pub(crate) fn write(&self, profile: &Profile) -> Result<(), Failure> {
+        let write = |source| Failure::Write { path: self.path.clone(), source };
+        // A device or a pipe has no length.
+        if self.file.metadata().map_err(write)?.is_file() {
+            self.file.set_len(0).map_err(write)?;
+        }
+        let mut writer = BufWriter::new(&self.file);
+        match self.format {
+            Format::Folded => {
+                folded::write(profile, folded::Value::Weight, &mut writer).map_err(|error| match error {
+                    ProfileError::Io(source) => write(source),
+                    other => Failure::Draw { path: self.path.clone(), reason: other.to_string() },
+                })?;
+            }
+            Format::Svg => svg(profile, &Options::default(), &mut writer).map_err(|error| match error {
+                FlamegraphError::Io(source) => write(source),
+                other => Failure::Draw { path: self.path.clone(), reason: other.to_string() },
+            })?,
+        }
+        writer.flush().map_err(write)
+    }
+
+    /// Removes the file if it was made for a profile that there will not be.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        if self.is_new { std::fs::remove_file(&self.path) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,154 @@
+//! `flamewalk run`: from a guest to its profile.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flamewalk::profile::{EndReason, Metadata, Profile};
+use flamewalk::{Options, Profiler};
+use flamewalk_flamegraphs::hottest;
+
+use crate::arguments::Run;
+use crate::failure::Failure;
+use crate::guest::Loaded;
+use crate::interrupt;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::wasi;
+
+const TRAPPED: u8 = 134;
+const INTERRUPTED: u8 = 130;
+
+/// Runs and profiles the guest, and returns the command's exit status.
+pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
+    let mut options = Options::default();
+    options.event = arguments.event;
+    options.rate = arguments.rate;
+    options.frame_limit = arguments.frame_limit;
+    let profiler = Arc::new(Profiler::new(options)?);
+    let guest = Loaded::load(&arguments.guest, arguments.allow_precompiled)?;
+    guest.register(&profiler, arguments.symbols.as_deref())?;
+    let outputs = arguments.outputs.iter().map(|path| Output::open(path)).collect::<Result<Vec<_>, _>>()?;
+
+    let finish = Arc::new(Finish {
+        profiler: Arc::clone(&profiler),
+        outputs,
+        guest: guest.name.clone(),
+        command: std::iter::once(guest.name.clone()).chain(arguments.arguments.iter().cloned()).collect(),
+        top: arguments.top,
+        quiet: arguments.quiet,
+        progress: Mutex::new(None),
+        finished: Mutex::new(false),
+    });
+    let on_interrupt = Arc::clone(&finish);
+    interrupt::on_interrupt(move || {
+        let status = match on_interrupt.finish(EndReason::Interrupted) {
+            Ok(status) => status,
+            Err(failure) => {
+                eprintln!("flamewalk: {failure}");
+                crate::failure::EXIT_STATUS
+            }
+        };
+        std::process::exit(status.into());
+    })
+    .map_err(|source| flamewalk::Error::System { action: "wait for Ctrl-C", source })?;
+    let progress = Progress::start(Arc::downgrade(&profiler), arguments.quiet);
+    *finish.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+
+    match wasi::run(&guest, &profiler, arguments) {
+        Ok(end) => finish.finish(end),
+        Err(failure) => {
+            finish.discard();
+            Err(failure)
+        }
+    }
+}
+
+/// What is done when the run has ended, by whichever thread sees it end.
+struct Finish {
+    profiler: Arc<Profiler>,
+    outputs: Vec<Output>,
+    guest: String,
+    command: Vec<String>,
+    top: usize,
+    quiet: bool,
+    progress: Mutex<Option<Progress>>,
+    /// Held while the profile is written, so that a guest that ends at the same time as it is interrupted does
+    /// not end the process before that.
+    finished: Mutex<bool>,
+}
+
+impl Finish {
+    fn finish(&self, end: EndReason) -> Result<u8, Failure> {
+        let status = match &end {
+            EndReason::Finished => 0,
+            // What a shell would see.
+            EndReason::ExitStatus(status) => (status & 0xff) as u8,
+            EndReason::Trap(_) => TRAPPED,
+            _ => INTERRUPTED,
+        };
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *finished, true) {
+            return Ok(status);
+        }
+        drop(self.progress.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut metadata = Metadata::default();
+        metadata.guest = Some(self.guest.clone());
+        metadata.command.clone_from(&self.command);
+        if let EndReason::Trap(message) = &end {
+            eprintln!("flamewalk: the guest trapped: {message}");
+        }
+        metadata.end = Some(end);
+        let profile = self.profiler.stop(metadata)?;
+        // Every output is tried; the first failure is reported.
+        let written: Vec<_> = self.outputs.iter().map(|output| output.write(&profile)).collect();
+        if !self.quiet {
+            self.report(&profile, &written);
+        }
+        written.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(status)
+    }
+
+    fn report(&self, profile: &Profile, written: &[Result<(), Failure>]) {
+        if profile.is_empty() {
+            eprintln!("flamewalk: {}", why_empty(profile));
+        } else {
+            eprint!("{}", hottest(profile, self.top));
+        }
+        for notice in &profile.metadata.notices {
+            eprintln!("flamewalk: {notice}");
+        }
+        let statistics = &profile.metadata.statistics;
+        for (cause, lost) in &statistics.lost {
+            eprintln!("flamewalk: {} of {} samples lost: {cause}", lost.samples, statistics.ticks.samples);
+        }
+        for (output, result) in self.outputs.iter().zip(written) {
+            if result.is_ok() {
+                eprintln!("flamewalk: wrote {}", output.path().display());
+            }
+        }
+    }
+
+    fn discard(&self) {
+        drop(self.progress.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for output in &self.outputs {
+            if let Err(error) = output.discard() {
+                eprintln!("flamewalk: cannot remove `{}`: {error}", output.path().display());
+            }
+        }
+    }
+}
+
+/// Says why there is no sample.
+fn why_empty(profile: &Profile) -> String {
+    let statistics = &profile.metadata.statistics;
+    let event = &profile.metadata.event.name;
+    let lost = statistics.total_lost().samples;
+    match (statistics.ticks.samples, statistics.outside.samples) {
+        (0, _) => format!(
+            "no samples: the event `{event}` did not occur while the guest ran; it may have ended too soon for the rate"
+        ),
+        (_, outside) if outside > 0 && lost == 0 => {
+            format!("no samples: all {outside} ticks fell outside the guest, before it started or after it ended")
+        }
+        (ticks, _) => format!("no samples: of {ticks} ticks {lost} were lost"),
+    }
+}

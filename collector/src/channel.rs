@@ -1,0 +1,25 @@
+//! What one sampled thread and the collector share for the length of a session.
+
+use flamewalk_handler::ring::{Ring, Word};
+use flamewalk_handler::statistics::Counters;
+
+/// The ring that a thread's handler fills and the collector drains, and the handler's counters.
+#[derive(Debug)]
+pub struct Channel {
+    /// The samples.
+    pub ring: Ring<Box<[Word]>>,
+    /// What became of each tick.
+    pub counters: Counters,
+    /// The kernel's id of the thread.
+    pub thread_id: i32,
+}
+
+impl Channel {
+    /// A channel whose ring holds `ring_words` words, rounded down to a power of two.
+    ///
+    /// The ring's memory is touched here, so that the handler does not take its page faults.
+    pub fn new(ring_words: usize, thread_id: i32) -> Self {
+        let words: Box<[Word]> = (0..ring_words).map(|_| Word::default()).collect();
+        Self { ring: Ring::new(words), counters: Counters::default(), thread_id }
+    }
+}

@@ -1,0 +1,48 @@
+//! How to sample.
+
+use nix::sys::signal::Signal;
+
+use crate::event::Event;
+
+/// The default values of [`Options`], for those who show them in a help text.
+pub mod defaults {
+    /// Rate in Hz: a prime, so that it does not beat with periods of the guest.
+    pub const RATE: u32 = 997;
+    /// Frames that a sample holds at most.
+    pub const FRAME_LIMIT: usize = 1024;
+    /// Size of each thread's ring: 1 MiB, which holds a tenth of a second of 100-frame stacks at 10,000 Hz.
+    pub const RING_WORDS: usize = 1 << 17;
+}
+
+/// How to sample. Start from [`Options::default`] and change what is to be different.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// What makes a tick. Default: [`Event::Cpu`].
+    pub event: Event,
+    /// Ticks per second of what is measured, from 1 to 20,000. Default: [`defaults::RATE`].
+    pub rate: u32,
+    /// How many frames a sample holds at most; of longer stacks the youngest frames are kept. Default:
+    /// [`defaults::FRAME_LIMIT`].
+    pub frame_limit: usize,
+    /// Size of each thread's ring, in words of 8 bytes; rounded down to a power of two. Default:
+    /// [`defaults::RING_WORDS`].
+    pub ring_words: usize,
+    /// The signal that interrupts threads. Default: `SIGPROF`.
+    pub signal: Signal,
+    /// How the collector works.
+    pub collector: flamewalk_collector::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            event: Event::default(),
+            rate: defaults::RATE,
+            frame_limit: defaults::FRAME_LIMIT,
+            ring_words: defaults::RING_WORDS,
+            signal: Signal::SIGPROF,
+            collector: flamewalk_collector::Options::default(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The profiler, as an embedder uses it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flamewalk_profile::{Metadata, Profile, Statistics};
+use flamewalk_symbolizer::registry::ImageId;
+use flamewalk_symbolizer::{CodeImage, GuestBinary, Symbolizer};
+use wasmtime::component::Component;
+use wasmtime::{AsContextMut, Engine, Func, Instance, Module, Store};
+
+use crate::error::Error;
+use crate::options::Options;
+use crate::session::Shared;
+use crate::store::StoreHook;
+
+/// Whether there is a profiler in this process.
+static EXISTS: AtomicBool = AtomicBool::new(false);
+
+/// `(module (func (export "")))`: a function to find a store's context by.
+const PROBE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x04\x01\0\0\0\x0a\x04\x01\x02\0\x0b";
+
+/// What is known of a guest besides its compiled code.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Guest {
+    /// What the guest is called in profiles that hold several.
+    pub name: Option<String>,
+    /// The WebAssembly binary that was compiled: the source of lines and of the names of host calls.
+    pub binary: Option<Arc<[u8]>>,
+    /// A binary with the same code and more symbols, for a guest that was stripped.
+    pub symbols: Option<Arc<[u8]>>,
+}
+
+impl Guest {
+    /// A guest with its name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// Adds the binary that was compiled.
+    pub fn binary(self, binary: impl Into<Arc<[u8]>>) -> Self {
+        Self { binary: Some(binary.into()), ..self }
+    }
+
+    /// Adds a binary with the same code and more symbols.
+    pub fn symbols(self, symbols: impl Into<Arc<[u8]>>) -> Self {
+        Self { symbols: Some(symbols.into()), ..self }
+    }
+}
+
+/// Keeps the code of a registered guest in memory.
+#[derive(Debug)]
+enum Code {
+    Module { _module: Module },
+    Component { _component: Component },
+}
+
+/// A sampling profiler for the guests of this process.
+///
+/// ```text
+///   new ──▶ register guests, attach stores ──▶ start ──▶ (guests run) ──▶ stop ──▶ Profile
+///                                                ▲                          │
+///                                                └──────────────────────────┘
+/// ```
+///
+/// There is one in a process at a time. Dropping it stops sampling; stores that are attached stay usable.
+#[derive(Debug)]
+pub struct Profiler {
+    shared: Arc<Shared>,
+    /// The code of registered guests, so that its addresses are not used for anything else meanwhile.
+    code: Mutex<Vec<(ImageId, Code)>>,
+    /// The probe, compiled for the engine of the last store that was attached.
+    probe: Mutex<Option<Module>>,
+    /// Makes room for the next profiler when it is dropped, which is last.
+    _only: OnlyOne,
+}
+
+#[derive(Debug)]
+struct OnlyOne;
+
+impl OnlyOne {
+    fn new() -> Result<Self, Error> {
+        // Pair: the store in `drop`.
+        if EXISTS.swap(true, Ordering::AcqRel) { Err(Error::AlreadyExists) } else { Ok(Self) }
+    }
+}
+
+impl Drop for OnlyOne {
+    fn drop(&mut self) {
+        // Pair: the swap in `new`.
+        EXISTS.store(false, Ordering::Release);
+    }
+}
+
+impl Profiler {
+    /// A profiler that does not sample yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyExists`] if there is one in this process; [`Error::Rate`] or [`Error::FrameLimit`] for
+    /// options out of range.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let max = crate::source::MAX_RATE;
+        if options.rate == 0 || options.rate > max {
+            return Err(Error::Rate { rate: options.rate, max });
+        }
+        if options.frame_limit == 0 {
+            return Err(Error::FrameLimit);
+        }
+        let only = OnlyOne::new()?;
+        Ok(Self {
+            shared: Arc::new(Shared::new(options)),
+            code: Mutex::default(),
+            probe: Mutex::default(),
+            _only: only,
+        })
+    }
+
+    /// Makes the functions of a module known. Frames in code that is not registered cannot be shown.
+    ///
+    /// The module stays in memory for as long as the profiler.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Code`] if the image is not one that this version understands, if it is registered already, or if
+    /// the symbols are not those of the binary.
+    pub fn register_module(&self, module: &Module, guest: Guest) -> Result<(), Error> {
+        let text = module.text().as_ptr().addr();
+        // SAFETY: the module keeps its image mapped, and `module` is borrowed meanwhile.
+        let image = unsafe { image_bytes(module.image_range()) };
+        self.register(image, text, guest, Code::Module { _module: module.clone() })
+    }
+
+    /// Makes the functions of all modules of a component known; see [`Profiler::register_module`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Profiler::register_module`].
+    pub fn register_component(&self, component: &Component, guest: Guest) -> Result<(), Error> {
+        let text = component.text().as_ptr().addr();
+        // SAFETY: the component keeps its image mapped, and `component` is borrowed meanwhile.
+        let image = unsafe { image_bytes(component.image_range()) };
+        self.register(image, text, guest, Code::Component { _component: component.clone() })
+    }
+
+    fn register(&self, image: &[u8], text: usize, guest: Guest, code: Code) -> Result<(), Error> {
+        let image = CodeImage::parse(image)?;
+        let binary = guest.binary.map(GuestBinary::new);
+        let symbols = guest.symbols.map(GuestBinary::new);
+        let parsed = Arc::new(image);
+        let symbolizer = Symbolizer::new(Arc::clone(&parsed), guest.name, binary, symbols)?;
+        let id = self.shared.registry.register(text, &parsed, symbolizer)?;
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).push((id, code));
+        Ok(())
+    }
+
+    /// Attaches a store through its call hook: the guests that it runs, on whatever thread, are sampled.
+    ///
+    /// Replaces the store's call hook; an embedder that has one calls [`Profiler::hook`]'s from its own. An
+    /// instance of a tiny module is added to the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the store does not let the instance be made.
+    pub fn attach<T: 'static>(&self, store: &mut Store<T>) -> Result<(), Error> {
+        let hook = self.hook(&mut *store)?;
+        store.call_hook(move |_, event| {
+            hook.call(event);
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// What [`Profiler::attach`] puts into the store's call hook, for embedders with a call hook of their own,
+    /// and for those who rather mark their calls with [`StoreHook::enter`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Profiler::attach`].
+    pub fn hook(&self, mut store: impl AsContextMut) -> Result<StoreHook, Error> {
+        let refused = |error: wasmtime::Error| Error::Store { message: format!("{error:#}") };
+        let probe = self.probe(store.as_context_mut().engine()).map_err(refused)?;
+        let instance = Instance::new(&mut store, &probe, &[]).map_err(refused)?;
+        let func = instance
+            .get_func(&mut store, "")
+            .ok_or_else(|| Error::Store { message: "the probe has no function".to_owned() })?;
+        self.hook_with(store, &func)
+    }
+
+    /// As [`Profiler::hook`], without adding an instance: by way of any function that an instance in this store
+    /// exports.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the function is one of the host.
+    pub fn hook_with(&self, store: impl AsContextMut, func: &Func) -> Result<StoreHook, Error> {
+        StoreHook::new(Arc::clone(&self.shared), store, func)
+    }
+
+    fn probe(&self, engine: &Engine) -> wasmtime::Result<Module> {
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        match probe.as_ref().filter(|probe| Engine::same(probe.engine(), engine)) {
+            Some(known) => Ok(known.clone()),
+            None => {
+                let module = Module::new(engine, PROBE)?;
+                *probe = Some(module.clone());
+                Ok(module)
+            }
+        }
+    }
+
+    /// Begins sampling.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyRunning`]; [`Error::NoEvent`] or [`Error::EventRefused`] if the event cannot be had;
+    /// [`Error::System`].
+    pub fn start(&self) -> Result<(), Error> {
+        self.shared.start()
+    }
+
+    /// Whether the profiler is sampling.
+    pub fn is_running(&self) -> bool {
+        self.shared.is_running()
+    }
+
+    /// The profile so far, while sampling goes on. What the guest is and how it ended can be given in
+    /// `metadata`; the rest of it is filled in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRunning`].
+    pub fn snapshot(&self, metadata: Metadata) -> Result<Profile, Error> {
+        self.shared.snapshot(metadata)
+    }
+
+    /// What became of the ticks so far, without the work of making a profile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRunning`].
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        self.shared.statistics()
+    }
+
+    /// Ends sampling and returns the profile; see [`Profiler::snapshot`]. The profiler can be started again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRunning`].
+    pub fn stop(&self, metadata: Metadata) -> Result<Profile, Error> {
+        self.shared.stop(metadata)
+    }
+}
+
+impl Drop for Profiler {
+    fn drop(&mut self) {
+        self.shared.abandon();
+        // Threads that are still in a guest may be sampled by the next profiler only; the code goes now.
+        for (id, _) in self.code.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            self.shared.registry.retire(*id);
+        }
+    }
+}
+
+/// # Safety
+///
+/// The range must be mapped for as long as the result is used.
+unsafe fn image_bytes<'a>(range: std::ops::Range<*const u8>) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(range.start, range.end.addr() - range.start.addr()) }
+}

@@ -1,0 +1,231 @@
+//! Perf events: a tick each period of something that the kernel or the processor counts.
+//!
+//! The event signals its thread on each overflow (`F_SETSIG`, `F_SETOWN_EX`). Overflows also leave a record in a
+//! small buffer shared with the kernel, with the time and the event's count at that moment. From the records the
+//! handler learns, without a system call, how many overflows a signal stands for (signals of one number merge)
+//! and how much was counted since the last one, so that no tick and no nanosecond is missed:
+//!
+//! ```text
+//!   page 0  perf_event_mmap_page: data_head (kernel writes), data_tail (we write)
+//!   page 1  header{type, misc, size} time count │ header time count │ …
+//! ```
+//!
+//! If the kernel lets us sample user code only, time in the kernel is counted and makes no overflow. It would
+//! fall on whatever user code is sampled next; the weight is then the period for each overflow instead.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::unistd::{SysconfVar, sysconf};
+use perf_event_open::config::{
+    Clock, Cpu, Opts, Priv, Proc, RecordIdFormat, SampleFormat, SampleOn, WakeUp, WakeUpOn,
+};
+use perf_event_open::count::Counter;
+
+use super::{Plan, SignalInfo, Ticks};
+use crate::error::Error;
+use crate::event::PerfEvent;
+
+const PERF_RECORD_LOST: u32 = 2;
+const PERF_RECORD_SAMPLE: u32 = 9;
+/// Offsets in `perf_event_mmap_page` (part of the kernel's interface).
+const DATA_HEAD: usize = 1024;
+const DATA_TAIL: usize = 1032;
+
+/// A perf event that signals one thread.
+pub(crate) struct PerfSource {
+    counter: Counter,
+    descriptor: i32,
+    buffer: Buffer,
+    period: u64,
+    /// Weigh by overflows instead of by count; see the module's documentation.
+    by_period: bool,
+    /// The event's count at the last overflow that the handler has seen. Handler only.
+    counted: AtomicU64,
+}
+
+// SAFETY: `Counter` is kept for its file; after construction it is only asked to enable and disable, which are
+// calls on the descriptor. The buffer's pointers stay valid until it is dropped, and only the handler of the one
+// thread that is signalled reads records.
+unsafe impl Send for PerfSource {}
+// SAFETY: as above.
+unsafe impl Sync for PerfSource {}
+
+impl std::fmt::Debug for PerfSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PerfSource").field("descriptor", &self.descriptor).finish_non_exhaustive()
+    }
+}
+
+impl PerfSource {
+    /// Whether the kernel opens the event for this thread.
+    pub(super) fn probe(event: PerfEvent, rate: u32, user_only: bool) -> io::Result<()> {
+        open_counter(event, rate, user_only, 0).map(drop)
+    }
+
+    pub(super) fn open(event: PerfEvent, plan: &Plan, user_only: bool, thread_id: i32) -> io::Result<Self> {
+        let counter = open_counter(event, plan.rate, user_only, thread_id.unsigned_abs())?;
+        let buffer = Buffer::map(&counter)?;
+        let descriptor = counter.file().as_raw_fd();
+        signal_thread(descriptor, thread_id, plan.signal as i32)?;
+        Ok(Self {
+            counter,
+            descriptor,
+            buffer,
+            period: plan.period(),
+            by_period: user_only && event.is_time(),
+            counted: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn start(&self) -> Result<(), Error> {
+        self.counter.enable().map_err(|source| Error::System { action: "start a perf event", source })
+    }
+
+    pub(super) fn stop(&self) {
+        if let Err(error) = self.counter.disable() {
+            tracing::warn!("cannot stop a perf event: {error}");
+        }
+    }
+
+    pub(super) fn ticks(&self, info: &SignalInfo) -> Option<Ticks> {
+        // The codes for files are small positive numbers; a signal that a process sends has none of them.
+        if info.code <= 0 || info.descriptor != self.descriptor {
+            return None;
+        }
+        let overflows = self.buffer.take_overflows();
+        let Some((count, time)) = overflows.last else {
+            // An earlier signal stood for these overflows already.
+            return Some(Ticks { count: 0, weight: 0, time: 0 });
+        };
+        let before = self.counted.swap(count, Ordering::Relaxed);
+        let weight = match self.by_period {
+            true => self.period.saturating_mul(overflows.number),
+            false => count.saturating_sub(before),
+        };
+        Some(Ticks { count: overflows.number, weight, time })
+    }
+}
+
+fn open_counter(event: PerfEvent, rate: u32, user_only: bool, thread_id: u32) -> io::Result<Counter> {
+    let config = event.config().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+    // A fixed period where the event is time: the rate is then exact, and the samples equidistant in it.
+    let sample_on = match event.is_time() {
+        true => SampleOn::Count(1_000_000_000 / u64::from(rate)),
+        false => SampleOn::Freq(u64::from(rate)),
+    };
+    let options = Opts {
+        exclude: Priv { kernel: user_only, hv: user_only, ..Priv::default() },
+        sample_on,
+        sample_format: SampleFormat { stat: true, ..SampleFormat::default() },
+        record_id_format: RecordIdFormat { time: true, ..RecordIdFormat::default() },
+        wake_up: WakeUp { on: WakeUpOn::Samples(1), ..WakeUp::default() },
+        timer: Some(Clock::Monotonic),
+        ..Opts::default()
+    };
+    Counter::new(config, (Proc(thread_id), Cpu::ALL), options)
+}
+
+/// Has the kernel send `signal`, with the descriptor in it, to the thread on each overflow.
+fn signal_thread(descriptor: i32, thread_id: i32, signal: i32) -> io::Result<()> {
+    const F_SETSIG: i32 = 10;
+    const F_SETOWN_EX: i32 = 15;
+    const F_OWNER_TID: i32 = 0;
+    #[repr(C)]
+    struct Owner {
+        kind: i32,
+        id: i32,
+    }
+    let owner = Owner { kind: F_OWNER_TID, id: thread_id };
+    // SAFETY: `fcntl` on a descriptor that is open, with the argument types that each command takes; `owner`
+    // lives through the call.
+    let results = unsafe {
+        [
+            libc::fcntl(descriptor, F_SETOWN_EX, &raw const owner),
+            libc::fcntl(descriptor, F_SETSIG, signal),
+            libc::fcntl(descriptor, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK),
+        ]
+    };
+    if results.contains(&-1) { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The buffer that the kernel writes overflow records to: one page of control and one of data.
+struct Buffer {
+    address: NonNull<u8>,
+    page: usize,
+}
+
+#[derive(Default)]
+struct Overflows {
+    number: u64,
+    /// Count and time of the last one.
+    last: Option<(u64, u64)>,
+}
+
+impl Buffer {
+    fn map(counter: &Counter) -> io::Result<Self> {
+        let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|page| usize::try_from(page).ok()).unwrap_or(4096);
+        let length = NonZeroUsize::new(2 * page).unwrap_or(NonZeroUsize::MIN);
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice affects no memory of ours.
+        let address = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, counter.file(), 0)? };
+        Ok(Self { address: address.cast(), page })
+    }
+
+    /// A word of the control page.
+    fn control(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: the offset is one of the two constants above, aligned and inside the control page, which is
+        // mapped for as long as `self` lives. The kernel and we access the word as a whole.
+        unsafe { self.address.byte_add(offset).cast::<AtomicU64>().as_ref() }
+    }
+
+    /// An aligned word of the data page, at a position that is taken modulo the page.
+    fn data(&self, position: u64) -> u64 {
+        let offset = self.page + (position as usize & (self.page - 1) & !7);
+        // SAFETY: aligned, and inside the data page. The kernel does not write between tail and head, where this
+        // is read; volatile, since it does write the page.
+        unsafe { self.address.byte_add(offset).cast::<u64>().read_volatile() }
+    }
+
+    /// Reads and releases all records.
+    ///
+    /// Async-signal-safe: yes; memory accesses only, at most as many as the page has words.
+    fn take_overflows(&self) -> Overflows {
+        // Pair: the kernel's store of `data_head`, which follows its writes of the records.
+        let head = self.control(DATA_HEAD).load(Ordering::Acquire);
+        // Only this handler writes `data_tail`.
+        let mut tail = self.control(DATA_TAIL).load(Ordering::Relaxed);
+        let mut overflows = Overflows::default();
+        while tail != head {
+            let header = self.data(tail);
+            let (kind, size) = (header as u32, header >> 48);
+            match kind {
+                PERF_RECORD_SAMPLE => {
+                    overflows.number += 1;
+                    overflows.last = Some((self.data(tail + 16), self.data(tail + 8)));
+                }
+                // The buffer was full: id, then how many records were lost.
+                PERF_RECORD_LOST => overflows.number += self.data(tail + 16),
+                _ => {}
+            }
+            // A record has at least its header; anything else would be a broken buffer, which is skipped whole.
+            tail = if size < 8 || size > head.wrapping_sub(tail) { head } else { tail + size };
+        }
+        // Pair: the kernel's load of `data_tail`, before it writes records there.
+        self.control(DATA_TAIL).store(tail, Ordering::Release);
+        overflows
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map` with this length, and nothing borrows from it any more.
+        if let Err(error) = unsafe { munmap(self.address.cast(), 2 * self.page) } {
+            tracing::warn!("cannot unmap a perf buffer: {error}");
+        }
+    }
+}

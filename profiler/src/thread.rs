@@ -1,0 +1,271 @@
+//! One sampled thread: what its signal handler works with, and its life.
+//!
+//! A [`Thread`] is made when a thread first enters a guest of an attached store, and goes when the thread ends.
+//! While a session runs it is *armed*: it has an event source, a ring and counters.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::ops::Range;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use flamewalk_collector::Channel;
+use flamewalk_handler::activation::{ActivationStack, StoreContext};
+use flamewalk_handler::arch::{Native, Registers};
+use flamewalk_handler::code::CodeTable;
+use flamewalk_handler::memory::LiveStack;
+use flamewalk_handler::record::{HEADER_WORDS, Header};
+use flamewalk_handler::registry::Reader;
+use flamewalk_handler::stack;
+use flamewalk_handler::statistics::{Fate, LossCause};
+use flamewalk_handler::walk::WalkEnd;
+
+use crate::error::Error;
+use crate::session::Shared;
+use crate::signal;
+use crate::source::{SignalInfo, Source, Ticks};
+
+/// What a thread has while a session runs.
+#[derive(Debug)]
+pub(crate) struct Armed {
+    pub(crate) source: Source,
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) frame_limit: usize,
+}
+
+/// A thread that enters guests of attached stores.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    shared: Arc<Shared>,
+    /// The kernel's id.
+    pub(crate) id: i32,
+    stack: Range<usize>,
+    activations: ActivationStack<Arc<StoreContext>>,
+    reader: Arc<Reader>,
+    armed: AtomicPtr<Armed>,
+}
+
+// SAFETY: `activations` is changed on the thread itself only (see `enter` and `leave`); the rest is shared by
+// design.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
+impl Thread {
+    /// Makes the calling thread known.
+    fn new(shared: Arc<Shared>) -> Result<Self, Error> {
+        let reader = Arc::new(Reader::default());
+        let stack = stack_bounds()?;
+        shared.registry.handlers().add_reader(Arc::clone(&reader));
+        Ok(Self {
+            shared,
+            id: nix::unistd::gettid().as_raw(),
+            stack,
+            activations: ActivationStack::default(),
+            reader,
+            armed: AtomicPtr::new(ptr::null_mut()),
+        })
+    }
+
+    /// Begins sampling.
+    pub(crate) fn arm(&self, armed: Armed) -> Result<(), Error> {
+        let armed = Box::into_raw(Box::new(armed));
+        // Pair: the load in `on_signal`.
+        let before = self.armed.swap(armed, Ordering::AcqRel);
+        debug_assert!(before.is_null(), "armed twice");
+        // SAFETY: just made; freed only by `disarm`, which the session's lock keeps from running now.
+        let started = unsafe { &(*armed).source }.start();
+        if started.is_err() {
+            self.disarm();
+        }
+        started
+    }
+
+    /// Ends sampling. When this returns, the handler does not use what it was armed with any more.
+    pub(crate) fn disarm(&self) {
+        // SAFETY: null or made by `arm`; freed only below.
+        let Some(armed) = (unsafe { self.armed.load(Ordering::Acquire).as_ref() }) else { return };
+        armed.source.stop();
+        // Pair: the load in `on_signal`.
+        let armed = self.armed.swap(ptr::null_mut(), Ordering::AcqRel);
+        self.reader.wait_until_left();
+        if !armed.is_null() {
+            // SAFETY: made by `arm`, taken out by the swap, and no handler that could have loaded it is running.
+            drop(unsafe { Box::from_raw(armed) });
+        }
+    }
+
+    /// Handles a signal of this thread; `false` if it is not from its event source.
+    ///
+    /// Async-signal-safe: yes. It works on atomics, its own ring and memory that was shown to be valid.
+    pub(crate) fn on_signal(&self, info: &SignalInfo, registers: &Registers) -> bool {
+        self.shared.registry.handlers().read(&self.reader, |table| {
+            // Pair: the swaps in `arm` and `disarm`.
+            // SAFETY: null, or made by `arm`; `disarm` frees it only after this handler has left `read`.
+            let Some(armed) = (unsafe { self.armed.load(Ordering::Acquire).as_ref() }) else { return false };
+            let Some(ticks) = armed.source.ticks(info) else { return false };
+            if ticks.count > 0 {
+                let fate = self.sample(armed, registers, table, ticks);
+                armed.channel.counters.count(fate, ticks.count, ticks.weight);
+            }
+            true
+        })
+    }
+
+    /// Writes a sample into the ring, if there is one to write.
+    fn sample(&self, armed: &Armed, registers: &Registers, table: CodeTable<'_>, ticks: Ticks) -> Fate {
+        // SAFETY: `stack` are the bounds of this thread's stack, which is mapped from its lowest used address up
+        // for as long as the thread runs, and interrupted here. Code of the table is mapped while a frame of
+        // it is on the stack, or interrupted: its store keeps it.
+        let Some(memory) = (unsafe { LiveStack::new(registers.sp, &self.stack) }) else {
+            return Fate::Lost(LossCause::UnknownStack);
+        };
+        // SAFETY: on the thread that the activations belong to, in a signal handler.
+        let activations = unsafe { self.activations.exit_states() };
+        let mut record = armed.channel.ring.begin();
+        let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
+        let mut frames = 0usize;
+        let end =
+            stack::walk::<Native, _>(registers, &memory, table, activations, armed.frame_limit, &mut |frame| {
+                full = full || record.push(frame.encode()).is_err();
+                frames = frames.wrapping_add(1);
+                if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        if let Some(cause) = LossCause::of_walk(end) {
+            return Fate::Lost(cause);
+        }
+        if frames == 0 {
+            return Fate::Outside;
+        }
+        if full {
+            return Fate::Lost(LossCause::RingFull);
+        }
+        let header = Header {
+            ticks: u32::try_from(ticks.count).unwrap_or(u32::MAX),
+            end,
+            weight: ticks.weight,
+            time: ticks.time,
+            generation: table.generation(),
+        };
+        for (index, word) in header.encode(frames).into_iter().enumerate() {
+            record.set(index, word);
+        }
+        record.commit();
+        if end == WalkEnd::FrameLimit {
+            armed.channel.counters.count_truncated(ticks.count, ticks.weight);
+        }
+        Fate::Delivered
+    }
+
+    /// Notes that this thread is about to enter a guest of `context`'s store.
+    pub(crate) fn enter(&self, context: Arc<StoreContext>) {
+        // SAFETY: `with_current` hands a thread to its own code only.
+        unsafe { self.activations.push(context) };
+    }
+
+    /// Notes that this thread has left a guest of `context`'s store.
+    pub(crate) fn leave(&self, context: &StoreContext) {
+        // SAFETY: as in `enter`.
+        unsafe { self.activations.pop(context) };
+    }
+
+    /// Forgets `context`'s store.
+    pub(crate) fn forget(&self, context: &StoreContext) {
+        // SAFETY: as in `enter`.
+        unsafe { self.activations.remove_store(context) };
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.disarm();
+        self.shared.registry.handlers().remove_reader(&self.reader);
+    }
+}
+
+/// The calling thread's [`Thread`], until the thread ends.
+struct Current(RefCell<Option<Arc<Thread>>>);
+
+thread_local! {
+    static CURRENT: Current = const { Current(RefCell::new(None)) };
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        self.replace(None);
+    }
+}
+
+impl Current {
+    fn replace(&self, thread: Option<Arc<Thread>>) {
+        let pointer = thread.as_ref().map_or(ptr::null(), Arc::as_ptr);
+        let before = self.0.replace(thread);
+        if let Some(before) = &before {
+            before.shared.remove_thread(before);
+        }
+        // SAFETY: `self` keeps the thread until the next call, which sets another pointer before it lets go.
+        unsafe { signal::set_current(pointer) };
+    }
+}
+
+/// Runs `act` with the calling thread's [`Thread`] for this profiler, which is made if there is none.
+///
+/// `None` if it cannot be made, which the profile tells in a notice, or if the thread is ending.
+pub(crate) fn with_current<R>(shared: &Arc<Shared>, act: impl FnOnce(&Thread) -> R) -> Option<R> {
+    CURRENT
+        .try_with(|current| {
+            let known = current.0.borrow().as_ref().is_some_and(|thread| Arc::ptr_eq(&thread.shared, shared));
+            if !known {
+                match Thread::new(Arc::clone(shared)) {
+                    Ok(thread) => {
+                        let thread = Arc::new(thread);
+                        current.replace(Some(Arc::clone(&thread)));
+                        shared.add_thread(thread);
+                    }
+                    Err(error) => {
+                        shared.note(format!("a thread could not be sampled: {error}"));
+                        return None;
+                    }
+                }
+            }
+            current.0.borrow().as_deref().map(act)
+        })
+        .ok()
+        .flatten()
+}
+
+/// Runs `act` with the calling thread's [`Thread`] for this profiler, if there is one.
+pub(crate) fn with_existing(shared: &Arc<Shared>, act: impl FnOnce(&Thread)) {
+    // A thread that is ending has let go of it.
+    let _ = CURRENT.try_with(|current| {
+        if let Some(thread) = current.0.borrow().as_deref().filter(|thread| Arc::ptr_eq(&thread.shared, shared)) {
+            act(thread);
+        }
+    });
+}
+
+/// The addresses of the calling thread's stack.
+fn stack_bounds() -> Result<Range<usize>, Error> {
+    let mut attributes = std::mem::MaybeUninit::uninit();
+    let mut start = ptr::null_mut();
+    let mut size = 0;
+    // SAFETY: the attributes are initialized by the first call, read by the second only if that succeeded, and
+    // destroyed once.
+    let result = unsafe {
+        match libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) {
+            0 => {
+                let result = libc::pthread_attr_getstack(attributes.as_ptr(), &mut start, &mut size);
+                libc::pthread_attr_destroy(attributes.as_mut_ptr());
+                result
+            }
+            error => error,
+        }
+    };
+    if result != 0 {
+        let source = std::io::Error::from_raw_os_error(result);
+        return Err(Error::System { action: "find the bounds of a thread's stack", source });
+    }
+    let start = start.addr();
+    Ok(start..start.saturating_add(size))
+}
