@@ -58,7 +58,8 @@ const LINK_OPTIONS: &[&str] = &["-z", "stack-size=65536"];
 
 /// What the sources' folder is called in DWARF, whatever it is called where they are compiled.
 pub const SOURCES_IN_DWARF: &str = "/flamewalk/examples/guests/sources";
-const ZIG_IN_DWARF: &str = "/zig";
+/// What the compiler's own folder, with its headers, is called in DWARF.
+pub const ZIG_IN_DWARF: &str = "/zig";
 
 impl Guest {
     /// All committed guests.
@@ -92,6 +93,11 @@ impl Guest {
     /// The committed binary.
     pub fn path(self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("wasm").join(self.name()).with_extension("wasm")
+    }
+
+    /// Whether the binary holds DWARF: the guests in C and C++ do, those in the text format do not.
+    pub fn has_dwarf(self) -> bool {
+        matches!(self.build(), Build::Clang { .. })
     }
 
     fn build(self) -> Build {

@@ -41,7 +41,7 @@ pub fn sqlite() -> Result<PathBuf, Error> {
         let mut compile = zig.command("cc");
         compile.current_dir(folder).args(SQLITE_OPTIONS);
         // DWARF names the folder as it will be called, so that its lines can be shown.
-        compile.arg(prefix_map(folder, &folder.with_extension("")));
+        compile.arg(prefix_map(folder, folder.with_extension("")));
         let amalgamation = format!("vendor/{}/sqlite3", SQLITE_CRATE.0);
         compile.args(["-I", &amalgamation, "sqlite_driver.c", &format!("{amalgamation}/sqlite3.c")]);
         on_demand::run(compile.args(["-o", "sqlite.wasm"])).map(drop)

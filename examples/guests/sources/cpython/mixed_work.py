@@ -92,7 +92,7 @@ def parse_numbers(fields):
 
 
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 16
     text = "the quick brown fox jumps over the lazy dog and the dog sleeps on " * 400
     for _ in range(rounds):
         edits.cache_clear()
