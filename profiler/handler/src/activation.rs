@@ -10,10 +10,12 @@
 //!   oldest     activation 0, store A    frozen   → the copy made when activation 2 began
 //! ```
 //!
+//! When a younger activation ends, whatever way, Wasmtime puts back what the store held before, so that the copy
+//! is out of date as soon as the store is in the older activation again, which its entry tells.
+//!
 //! The copy, or the store, may also hold values that are no longer, or not yet, true: the guest has returned
-//! from its host call, or is just being entered, or a panic has unwound the stack. Nothing here tries to keep
-//! up with that. A segment counts only if it lies above everything that was seen on the stack so far and its
-//! own words agree with each other; see [`crate::stack`].
+//! from its host call, or is just being entered, or a panic has unwound the stack. A segment counts only if it lies
+//! above everything that was seen on the stack so far and its own words agree with each other; see [`crate::stack`].
 
 use core::ops::Deref;
 
@@ -88,15 +90,31 @@ impl StoreContext {
 #[derive(Clone, Debug)]
 pub struct Activation<C> {
     context: C,
-    /// What the store held before a younger activation of the same store began; `None` while this is its
-    /// youngest.
+    /// Where on this stack the store's guest had been left when this activation began: this one leaves its guest
+    /// below that. [`usize::MAX`] if it had not been left.
+    below: usize,
+    /// What the store held when a younger activation of the same store began.
     frozen: Option<ExitState>,
 }
 
 impl<C: Deref<Target = StoreContext>> Activation<C> {
-    /// Where the guest of this activation was left.
+    /// Where the guest of this activation was left; all zero if it was not.
     pub fn exit_state(&self) -> ExitState {
-        self.frozen.unwrap_or_else(|| self.context.exit_state())
+        let live = self.context.exit_state();
+        match self.frozen {
+            _ if self.is_current(live) => live,
+            Some(frozen) => frozen,
+            None => ExitState::default(),
+        }
+    }
+
+    /// Whether `live`, what the store holds now, is of this activation. Wasmtime sets the entry when the guest is
+    /// entered, leaves the exit as it is until the guest is left, and puts both back when it leaves the activation.
+    fn is_current(&self, live: ExitState) -> bool {
+        match self.frozen {
+            Some(frozen) => frozen.entry_fp != 0 && frozen.entry_fp == live.entry_fp,
+            None => live.exit_fp != 0 && live.exit_fp < self.below,
+        }
     }
 }
 
@@ -133,7 +151,7 @@ impl<C: Deref<Target = StoreContext>> ActivationStack<C> {
 
 #[cfg(feature = "owner")]
 mod owner {
-    use super::{Activation, ActivationStack, StoreContext};
+    use super::{Activation, ActivationStack, ExitState, StoreContext};
     use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
     use alloc::vec::Vec;
     use core::cell::UnsafeCell;
@@ -171,12 +189,11 @@ mod owner {
             // SAFETY: the caller keeps `change`'s conditions.
             unsafe {
                 self.change(|activations| {
-                    let same_store =
-                        activations.iter_mut().rev().find(|older| same(&older.context, &context));
-                    if let Some(older) = same_store {
-                        older.frozen = Some(context.exit_state());
-                    }
-                    activations.push(Activation { context, frozen: None });
+                    let live = context.exit_state();
+                    remove_left(activations, &context, live);
+                    let older = activations.iter_mut().rfind(|older| same(&older.context, &context));
+                    let below = older.map_or(usize::MAX, |older| older.frozen.insert(live).exit_fp);
+                    activations.push(Activation { context, below, frozen: None });
                 });
             }
         }
@@ -193,9 +210,8 @@ mod owner {
                 self.change(|activations| {
                     let youngest =
                         activations.iter().rposition(|activation| same(&activation.context, context));
-                    if let Some(youngest) = youngest {
-                        Self::remove(activations, |index, _| index >= youngest);
-                    }
+                    activations.truncate(youngest.unwrap_or(usize::MAX));
+                    remove_left(activations, context, context.exit_state());
                 });
             }
         }
@@ -209,27 +225,8 @@ mod owner {
             // SAFETY: the caller keeps `change`'s conditions.
             unsafe {
                 self.change(|activations| {
-                    Self::remove(activations, |_, activation| same(&activation.context, context));
+                    activations.retain(|activation| !same(&activation.context, context));
                 });
-            }
-        }
-
-        fn remove(activations: &mut Vec<Activation<C>>, mut goes: impl FnMut(usize, &Activation<C>) -> bool) {
-            let mut index = 0usize;
-            activations.retain(|activation| {
-                let keep = !goes(index, activation);
-                index = index.saturating_add(1);
-                keep
-            });
-            // The youngest activation of each store reads its store again.
-            for index in 0..activations.len() {
-                let Some((this, younger)) = activations.get_mut(index..).and_then(<[_]>::split_first_mut)
-                else {
-                    break;
-                };
-                if !younger.iter().any(|activation| same(&activation.context, &this.context)) {
-                    this.frozen = None;
-                }
             }
         }
 
@@ -250,6 +247,21 @@ mod owner {
             self.activations.store(storage.as_mut_ptr(), Ordering::Relaxed);
             compiler_fence(core::sync::atomic::Ordering::SeqCst);
             self.length.store(storage.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Removes the activations of `context` that are younger than the one that its store is in: a panic has
+    /// unwound them.
+    fn remove_left<C: Deref<Target = StoreContext>>(
+        activations: &mut Vec<Activation<C>>,
+        context: &StoreContext,
+        live: ExitState,
+    ) {
+        while let Some(youngest) =
+            activations.iter().rposition(|activation| same(&activation.context, context))
+            && !activations.get(youngest).is_some_and(|activation| activation.is_current(live))
+        {
+            activations.remove(youngest);
         }
     }
 

@@ -2,6 +2,9 @@
 //! interleavings are in `tests/loom.rs`.
 #![cfg(not(loom))]
 
+mod agreement;
+mod machine;
+mod shape;
 mod x86_64;
 mod x86_assembler;
 mod x86_interpreter;

@@ -18,7 +18,11 @@ const CALLER_FP: usize = 0x7ffe_0001_0040;
 enum Exit {
     Return,
     /// A tail call whose callee takes `arguments` bytes on the stack; the return address travels in `through`.
-    TailCall { arguments: usize, through: Gpr, to: Callee },
+    TailCall {
+        arguments: usize,
+        through: Gpr,
+        to: Callee,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -236,7 +240,11 @@ fn check(code: &[u8], what: &dyn std::fmt::Debug) -> usize {
             _ => (None, None),
         };
         let at = processor.pc - CODE;
-        assert_eq!(found, (Some(CALLER), Some(CALLER_FP)), "offset {at:#x} of {code:02x?}: {location:?}\n{what:?}");
+        assert_eq!(
+            found,
+            (Some(CALLER), Some(CALLER_FP)),
+            "offset {at:#x} of {code:02x?}: {location:?}\n{what:?}"
+        );
         let before = processor.pc;
         if processor.step() == Step::Left {
             let returned = matches!(code.get(before - CODE), Some(0xc3 | 0xc2));
@@ -254,7 +262,13 @@ fn tail_calls() -> Vec<Exit> {
     let mut exits = vec![];
     for arguments in [0, 16, 112, 128, 144, 0x1000] {
         for through in [RAX, R11, Gpr(14), RBX] {
-            for to in [Callee::Before, Callee::Behind, Callee::Itself, Callee::InRegister(R10), Callee::InRegister(RAX)] {
+            for to in [
+                Callee::Before,
+                Callee::Behind,
+                Callee::Itself,
+                Callee::InRegister(R10),
+                Callee::InRegister(RAX),
+            ] {
                 if !matches!(to, Callee::InRegister(register) if register == through) {
                     exits.push(Exit::TailCall { arguments, through, to });
                 }
@@ -269,9 +283,10 @@ fn cranelift_functions_at_every_boundary() {
     let mut exits = tail_calls();
     exits.push(Exit::Return);
     if cfg!(miri) {
-        exits.retain(|exit| matches!(exit, Exit::Return | Exit::TailCall { arguments: 16, through: R11, .. }));
+        exits
+            .retain(|exit| matches!(exit, Exit::Return | Exit::TailCall { arguments: 16, through: R11, .. }));
     }
-    let sizes: &[usize] = if cfg!(miri) { &[0, 112] } else { &[0, 16, 112, 128, 0x1000] };
+    let sizes: &[usize] = if cfg!(miri) { &[0, 112] } else { &[0, 16, 112, 120, 128, 0x1000] };
     let frames = [
         (0, Probes::None),
         (0x78, Probes::None),
@@ -339,7 +354,9 @@ fn a_block_result_moved_on_the_stack_is_not_a_tail_call() {
 /// A walk through a function with another prologue would be wrong somewhere: it has to be refused.
 #[test]
 fn an_unknown_prologue_is_refused() {
-    for code in [&[][..], &[0x55], &[0x55, 0x48, 0x89], &[0x55, 0x48, 0x89, 0xe7], &[0x48, 0x89, 0xe5, 0x55], &[0xc3]] {
+    for code in
+        [&[][..], &[0x55], &[0x55, 0x48, 0x89], &[0x55, 0x48, 0x89, 0xe7], &[0x48, 0x89, 0xe5, 0x55], &[0xc3]]
+    {
         for at in 0..8 {
             let registers = Registers { pc: CODE + at, sp: SP, fp: SP, lr: 0 };
             assert_eq!(X86_64::caller(&registers, CODE, code), None, "{code:02x?}");
@@ -388,6 +405,6 @@ proptest::proptest! {
 
 /// The bytes of the instructions that the decoder knows.
 const INTERESTING: &[u8] = &[
-    0x48, 0x4c, 0x41, 0x55, 0x5d, 0x81, 0x83, 0x89, 0x8b, 0xc2, 0xc3, 0xc4, 0xe0, 0xe5, 0xe9, 0xec, 0xff, 0x24, 0x04,
-    0x44, 0x5c, 0x9c, 0x08, 0x10, 0x00, 0x7f, 0x80,
+    0x48, 0x4c, 0x41, 0x55, 0x5d, 0x81, 0x83, 0x89, 0x8b, 0xc2, 0xc3, 0xc4, 0xe0, 0xe5, 0xe9, 0xec, 0xff,
+    0x24, 0x04, 0x44, 0x5c, 0x9c, 0x08, 0x10, 0x00, 0x7f, 0x80,
 ];

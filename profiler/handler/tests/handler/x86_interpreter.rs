@@ -30,7 +30,15 @@ impl<'a> Processor<'a> {
             (0..16).map(|number| (Register::RAX + number, 0xdead_0000 + number as usize)).collect();
         registers.insert(Register::RSP, sp);
         registers.insert(Register::RBP, fp);
-        Self { code_start, code, pc: code_start, registers, stack: BTreeMap::new(), zero: false, above: false }
+        Self {
+            code_start,
+            code,
+            pc: code_start,
+            registers,
+            stack: BTreeMap::new(),
+            zero: false,
+            above: false,
+        }
     }
 
     pub(crate) fn register(&self, register: Register) -> usize {
@@ -43,8 +51,7 @@ impl<'a> Processor<'a> {
 
     fn decode(&self) -> Instruction {
         let offset = self.pc - self.code_start;
-        let mut decoder =
-            Decoder::with_ip(64, &self.code[offset..], self.pc as u64, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, &self.code[offset..], self.pc as u64, DecoderOptions::NONE);
         let instruction = decoder.decode();
         assert!(!instruction.is_invalid(), "no instruction at offset {offset}");
         instruction
@@ -61,7 +68,8 @@ impl<'a> Processor<'a> {
     }
 
     fn load(&self, address: usize) -> usize {
-        if let Some(offset) = address.checked_sub(self.code_start).filter(|offset| *offset < self.code.len()) {
+        if let Some(offset) = address.checked_sub(self.code_start).filter(|offset| *offset < self.code.len())
+        {
             let mut word = [0; 8];
             let bytes = &self.code[offset..self.code.len().min(offset + 8)];
             word[..bytes.len()].copy_from_slice(bytes);
@@ -121,7 +129,10 @@ impl<'a> Processor<'a> {
             Mnemonic::Add | Mnemonic::Sub => {
                 let (left, right) = (self.operand(&instruction, 0), self.operand(&instruction, 1));
                 let add = instruction.mnemonic() == Mnemonic::Add;
-                self.write(&instruction, if add { left.wrapping_add(right) } else { left.wrapping_sub(right) });
+                self.write(
+                    &instruction,
+                    if add { left.wrapping_add(right) } else { left.wrapping_sub(right) },
+                );
             }
             Mnemonic::Cmp => {
                 let (left, right) = (self.operand(&instruction, 0), self.operand(&instruction, 1));
