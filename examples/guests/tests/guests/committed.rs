@@ -27,13 +27,19 @@ fn paths_in_binaries_are_mapped() {
     for guest in Guest::ALL {
         let binary = std::fs::read(guest.path()).unwrap();
         let texts = binary.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok());
-        let path =
-            |text: &&str| text.starts_with('/') && text[1..].starts_with(|c: char| c.is_ascii_alphabetic());
-        let paths: Vec<_> = texts.filter(path).collect();
+        let paths: Vec<_> = texts.filter(|text| looks_like_a_path(text)).collect();
         assert_eq!(!paths.is_empty(), guest.has_dwarf(), "{}", guest.name());
         for path in paths {
             let mapped = [committed::SOURCES_IN_DWARF, committed::ZIG_IN_DWARF];
             assert!(mapped.iter().any(|folder| path.starts_with(folder)), "{}: {path}", guest.name());
         }
     }
+}
+
+/// The bytes of code and of line tables can look like a very short one.
+fn looks_like_a_path(text: &str) -> bool {
+    text.len() > 6
+        && text.starts_with('/')
+        && text[1..].contains('/')
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
