@@ -1,1 +1,27 @@
-//! Turns addresses in Wasmtime's compiled code into guest functions, inlined functions and source lines
+//! Turns addresses in Wasmtime's compiled code into guest functions, inlined functions and source lines.
+#![forbid(unsafe_code)]
+
+mod address_map;
+mod binary;
+mod bodies;
+mod dwarf;
+mod error;
+mod frame;
+mod guest;
+mod host_call;
+mod image;
+mod info;
+mod machine;
+mod module;
+mod name;
+mod notice;
+pub mod registry;
+mod symbol;
+mod symbolizer;
+
+pub use binary::GuestBinary;
+pub use error::Error;
+pub use frame::{CodeAddress, HostCall, SourceLocation, SymbolFrame};
+pub use image::CodeImage;
+pub use notice::Notice;
+pub use symbolizer::Symbolizer;

@@ -84,7 +84,8 @@ impl CodeRegistry {
     /// no handler looks at the code any more. Unknown and retired ids are ignored.
     pub fn retire(&self, id: ImageId) {
         let mut images = self.images();
-        let Some(image) = images.get_mut(id.0 as usize).filter(|image| image.generations.end == u64::MAX) else {
+        let Some(image) = images.get_mut(id.0 as usize).filter(|image| image.generations.end == u64::MAX)
+        else {
             return;
         };
         if let Some(generation) = self.handlers.retire(image.text.start) {
@@ -97,9 +98,10 @@ impl CodeRegistry {
     pub fn locate(&self, address: usize, generation: u64) -> Option<(ImageId, u32)> {
         let images = self.images();
         // The newest are the most likely.
-        let (index, image) = images.iter().enumerate().rev().find(|(_, image)| {
-            image.text.contains(&address) && image.generations.contains(&generation)
-        })?;
+        let (index, image) =
+            images.iter().enumerate().rev().find(|(_, image)| {
+                image.text.contains(&address) && image.generations.contains(&generation)
+            })?;
         let offset = u32::try_from(address - image.text.start).ok()?;
         Some((ImageId(u32::try_from(index).ok()?), offset))
     }

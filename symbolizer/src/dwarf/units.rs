@@ -1,0 +1,367 @@
+//! The compilation units, and which unit's subprogram describes which function.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use gimli::{
+    Abbreviations, AttributeValue, DebugAbbrevOffset, DebugInfoOffset, Section, UnitHeader, UnitOffset,
+    UnitRef, UnitType,
+};
+
+use super::fuel::Fuel;
+use super::{Reader, Sections, Stop, Unit};
+use crate::bodies::{Bodies, Body};
+
+/// A range of addresses, end excluded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddressRange {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// An index of all units: where they are, and the ranges that they say they cover.
+pub(crate) struct Units {
+    /// Sorted by offset, since they are read in their order.
+    entries: Vec<UnitEntry>,
+    /// Sorted by start.
+    ranges: Vec<UnitRange>,
+    /// The unit and entry of the subprogram that starts where a body starts, for the units read so far; a unit
+    /// that covers a body and has no subprogram for it stands for its lines alone.
+    subprograms: HashMap<u32, (usize, Option<UnitOffset>)>,
+    /// The tables of abbreviations that any unit uses, read when needed.
+    abbreviations: BTreeMap<usize, Option<Arc<Abbreviations>>>,
+    /// Whether any unit's range or subprogram starts where a body starts.
+    any_match: bool,
+    all_zero: bool,
+    first_error: Option<gimli::Error>,
+}
+
+struct UnitEntry {
+    offset: DebugInfoOffset,
+    /// Whether its subprograms are in the index.
+    is_indexed: bool,
+}
+
+struct UnitRange {
+    range: AddressRange,
+    unit: usize,
+    /// The greatest end of this and all earlier ranges: where a search backwards can stop.
+    greatest_end: u64,
+}
+
+impl Units {
+    /// Reads the headers and root entries of all units.
+    pub(crate) fn read(sections: &Sections<'_>, bodies: &Bodies, fuel: &mut Fuel) -> Result<Units, Stop> {
+        let mut units = Units {
+            entries: Vec::new(),
+            ranges: Vec::new(),
+            subprograms: HashMap::new(),
+            abbreviations: BTreeMap::new(),
+            any_match: false,
+            all_zero: true,
+            first_error: None,
+        };
+        let headers = units.read_headers(sections, fuel)?;
+        let mut without_ranges = Vec::new();
+        for (index, header) in headers {
+            match units.read_ranges(sections, header, index, bodies, fuel) {
+                Ok(true) => {}
+                Ok(false) => without_ranges.push(index),
+                Err(stop) => units.survive(stop, index)?,
+            }
+        }
+        units.ranges.sort_by_key(|range| (range.range.start, range.unit));
+        let mut greatest = 0;
+        for range in &mut units.ranges {
+            greatest = range.range.end.max(greatest);
+            range.greatest_end = greatest;
+        }
+        for index in without_ranges {
+            units.index(sections, index, bodies, fuel)?;
+        }
+        Ok(units)
+    }
+
+    /// Reads the headers of all units, and gives back those of compilation units.
+    fn read_headers<'data>(
+        &mut self,
+        sections: &Sections<'data>,
+        fuel: &mut Fuel,
+    ) -> Result<Vec<(usize, UnitHeader<Reader<'data>>)>, Stop> {
+        let mut compilation = Vec::new();
+        let mut headers = sections.units();
+        loop {
+            fuel.burn(1)?;
+            let header = match headers.next() {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(error) => {
+                    self.note_error(error);
+                    break;
+                }
+            };
+            let Some(offset) = header.debug_info_offset() else { continue };
+            let is_compilation = matches!(header.type_(), UnitType::Compilation | UnitType::Skeleton(_));
+            self.abbreviations.insert(header.debug_abbrev_offset().0, None);
+            // Other units only hold what compilation units refer to.
+            self.entries.push(UnitEntry { offset, is_indexed: !is_compilation });
+            if is_compilation {
+                compilation.push((self.entries.len() - 1, header));
+            }
+        }
+        Ok(compilation)
+    }
+
+    /// Says that no address in the DWARF is the start of a function body, and whether all of them are 0.
+    pub(crate) fn describe_other_code(&self) -> Option<bool> {
+        let has_code = !self.ranges.is_empty();
+        (has_code && !self.any_match).then_some(self.all_zero)
+    }
+
+    pub(crate) fn first_error(&self) -> Option<&gimli::Error> {
+        self.first_error.as_ref()
+    }
+
+    pub(crate) fn note_error(&mut self, error: gimli::Error) {
+        self.first_error.get_or_insert(error);
+    }
+
+    /// The unit that describes a function and the function's entry in it, if it has one.
+    pub(crate) fn find_subprogram(
+        &mut self,
+        sections: &Sections<'_>,
+        bodies: &Bodies,
+        body: Body,
+        fuel: &mut Fuel,
+    ) -> Result<Option<(usize, Option<UnitOffset>)>, Stop> {
+        if let Some(known) = self.subprograms.get(&body.start) {
+            return Ok(Some(*known));
+        }
+        if !self.any_match {
+            return Ok(None);
+        }
+        let start = u64::from(body.start);
+        let end = self.ranges.partition_point(|range| range.range.start <= start);
+        let mut covering = Vec::new();
+        for range in self.ranges[..end].iter().rev().take_while(|range| range.greatest_end > start) {
+            fuel.burn(1)?;
+            if range.range.end > start {
+                covering.push((range.range.start == start, range.unit));
+            }
+        }
+        // A unit with a range for this very function before one that merely spans it.
+        covering.sort_by_key(|(is_exact, _)| !is_exact);
+        for (_, unit) in &covering {
+            if !self.entries[*unit].is_indexed {
+                self.index(sections, *unit, bodies, fuel)?;
+            }
+            if let Some(known) = self.subprograms.get(&body.start) {
+                return Ok(Some(*known));
+            }
+        }
+        let lines_only = covering.first().map(|(_, unit)| (*unit, None));
+        if let Some(known) = lines_only {
+            self.subprograms.insert(body.start, known);
+        }
+        Ok(lines_only)
+    }
+
+    /// Opens a unit. Its abbreviations are shared with all units that use the same ones.
+    pub(crate) fn open<'data>(
+        &mut self,
+        sections: &Sections<'data>,
+        unit: usize,
+        fuel: &mut Fuel,
+    ) -> Result<Unit<'data>, Stop> {
+        let Some(entry) = self.entries.get(unit) else {
+            return Err(gimli::Error::OffsetOutOfBounds(unit as u64).into());
+        };
+        let header = sections.debug_info.header_from_offset(entry.offset)?;
+        self.open_header(sections, header, fuel)
+    }
+
+    fn open_header<'data>(
+        &mut self,
+        sections: &Sections<'data>,
+        header: UnitHeader<Reader<'data>>,
+        fuel: &mut Fuel,
+    ) -> Result<Unit<'data>, Stop> {
+        let abbreviations = self.abbreviations(sections, header.debug_abbrev_offset())?;
+        let unit = gimli::Unit::new_with_abbreviations(sections, header, abbreviations)?;
+        let program = unit.line_program.as_ref().map(|program| program.header());
+        let tables =
+            program.map_or(0, |program| program.file_names().len() + program.include_directories().len());
+        fuel.burn(32 + tables)?;
+        Ok(unit)
+    }
+
+    /// A table of abbreviations. It ends where the next one begins at the latest, so that tables that claim
+    /// the same bytes cannot be used to make a small file expensive.
+    fn abbreviations(
+        &mut self,
+        sections: &Sections<'_>,
+        offset: DebugAbbrevOffset,
+    ) -> Result<Arc<Abbreviations>, Stop> {
+        if let Some(Some(read)) = self.abbreviations.get(&offset.0) {
+            return Ok(read.clone());
+        }
+        let section = sections.debug_abbrev.reader().slice();
+        let next = self.abbreviations.range((Bound::Excluded(offset.0), Bound::Unbounded)).next();
+        let end = next.map_or(section.len(), |(next, _)| (*next).min(section.len()));
+        let table = section.get(offset.0..end).ok_or(gimli::Error::OffsetOutOfBounds(offset.0 as u64))?;
+        let table = gimli::DebugAbbrev::new(table, gimli::LittleEndian);
+        let read = Arc::new(table.abbreviations(DebugAbbrevOffset(0))?);
+        self.abbreviations.insert(offset.0, Some(read.clone()));
+        Ok(read)
+    }
+
+    /// The unit that an offset into `.debug_info` lies in.
+    pub(crate) fn unit_at(&self, offset: DebugInfoOffset) -> Option<usize> {
+        self.entries.partition_point(|entry| entry.offset.0 <= offset.0).checked_sub(1)
+    }
+
+    /// Reads the ranges that the unit's root entry gives; false if it gives none.
+    fn read_ranges<'data>(
+        &mut self,
+        sections: &Sections<'data>,
+        header: UnitHeader<Reader<'data>>,
+        index: usize,
+        bodies: &Bodies,
+        fuel: &mut Fuel,
+    ) -> Result<bool, Stop> {
+        let unit = self.open_header(sections, header, fuel)?;
+        let mut entries = unit.entries_raw(None)?;
+        let Some(abbreviation) = entries.read_abbreviation()? else { return Ok(false) };
+        let mut attributes = RangeAttributes::default();
+        for specification in abbreviation.attributes() {
+            fuel.burn(1)?;
+            let attribute = entries.read_attribute(*specification)?;
+            attributes.note(unit.unit_ref(sections), attribute.name(), attribute.value())?;
+        }
+        let mut ranges = Vec::new();
+        attributes.read(unit.unit_ref(sections), fuel, |range| ranges.push(range))?;
+        let has_ranges = !ranges.is_empty();
+        for range in ranges {
+            self.any_match |= bodies.starting_at(range.start).is_some();
+            self.all_zero &= range.start == 0;
+            self.ranges.push(UnitRange { range, unit: index, greatest_end: 0 });
+        }
+        Ok(has_ranges)
+    }
+
+    /// Adds the subprograms of a unit to the index.
+    fn index(
+        &mut self,
+        sections: &Sections<'_>,
+        index: usize,
+        bodies: &Bodies,
+        fuel: &mut Fuel,
+    ) -> Result<(), Stop> {
+        self.entries[index].is_indexed = true;
+        let result = self.read_subprograms(sections, index, bodies, fuel);
+        result.or_else(|stop| self.survive(stop, index))
+    }
+
+    fn read_subprograms(
+        &mut self,
+        sections: &Sections<'_>,
+        index: usize,
+        bodies: &Bodies,
+        fuel: &mut Fuel,
+    ) -> Result<(), Stop> {
+        let unit = self.open(sections, index, fuel)?;
+        let unit = unit.unit_ref(sections);
+        let mut entries = unit.entries_raw(None)?;
+        while !entries.is_empty() {
+            let offset = entries.next_offset();
+            let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+            fuel.burn(1 + abbreviation.attributes().len())?;
+            if abbreviation.tag() != gimli::DW_TAG_subprogram {
+                entries.skip_attributes(abbreviation.attributes())?;
+                continue;
+            }
+            let mut attributes = RangeAttributes::default();
+            for specification in abbreviation.attributes() {
+                let attribute = entries.read_attribute(*specification)?;
+                attributes.note(unit, attribute.name(), attribute.value())?;
+            }
+            let subprograms = &mut self.subprograms;
+            let mut any_match = false;
+            attributes.read(unit, fuel, |range| {
+                if let Some(body) = bodies.starting_at(range.start) {
+                    any_match = true;
+                    subprograms.entry(body.start).or_insert((index, Some(offset)));
+                }
+            })?;
+            self.any_match |= any_match;
+        }
+        Ok(())
+    }
+
+    /// One unit that cannot be read does not cost the others.
+    fn survive(&mut self, stop: Stop, index: usize) -> Result<(), Stop> {
+        match stop {
+            Stop::Malformed(error) => {
+                self.note_error(error);
+                self.entries[index].is_indexed = true;
+                Ok(())
+            }
+            Stop::OutOfFuel => Err(stop),
+        }
+    }
+}
+
+/// The attributes of an entry that say which addresses it covers.
+#[derive(Default)]
+pub(crate) struct RangeAttributes {
+    low: Option<u64>,
+    high: Option<u64>,
+    size: Option<u64>,
+    list: Option<gimli::RangeListsOffset>,
+}
+
+impl RangeAttributes {
+    pub(crate) fn note<'data>(
+        &mut self,
+        unit: UnitRef<'_, Reader<'data>>,
+        name: gimli::DwAt,
+        value: AttributeValue<Reader<'data>>,
+    ) -> Result<(), Stop> {
+        match (name, value) {
+            (gimli::DW_AT_low_pc, value) => self.low = unit.attr_address(value)?,
+            (gimli::DW_AT_high_pc, AttributeValue::Udata(size)) => self.size = Some(size),
+            (gimli::DW_AT_high_pc, value) => self.high = unit.attr_address(value)?,
+            (gimli::DW_AT_ranges, value) => self.list = unit.attr_ranges_offset(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every range that is not empty.
+    pub(crate) fn read(
+        &self,
+        unit: UnitRef<'_, Reader<'_>>,
+        fuel: &mut Fuel,
+        mut each: impl FnMut(AddressRange),
+    ) -> Result<(), Stop> {
+        let mut add = |start: u64, end: u64| {
+            if start < end {
+                each(AddressRange { start, end });
+            }
+        };
+        if let Some(list) = self.list {
+            let mut ranges = unit.ranges(list)?;
+            while let Some(range) = ranges.next()? {
+                fuel.burn(1)?;
+                add(range.begin, range.end);
+            }
+        } else if let (Some(low), Some(high)) = (self.low, self.high) {
+            add(low, high);
+        } else if let (Some(low), Some(size)) = (self.low, self.size) {
+            // A linker's mark for dropped code, -1, overflows and is ignored.
+            add(low, low.wrapping_add(size));
+        }
+        Ok(())
+    }
+}

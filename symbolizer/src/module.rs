@@ -1,0 +1,186 @@
+//! The symbols of one core module, from every source there is.
+//!
+//! In order of preference: a separate file of symbols, the guest's binary, what the image kept. They can differ
+//! in where their code sections begin, so that everything here counts from the start of its contents.
+
+use std::collections::HashMap;
+use std::mem::discriminant;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::GuestBinary;
+use crate::binary::CoreModule;
+use crate::bodies::{Bodies, Body};
+use crate::dwarf::{Damage, Dwarf, DwarfFrame};
+use crate::image::CodeImage;
+use crate::info::ModuleInfo;
+use crate::name::{display_name, is_cpp_mangled, is_demangled_form_of};
+
+/// A core module within a guest's binary.
+#[derive(Clone, Copy)]
+pub(crate) struct BinaryModule<'binary> {
+    pub(crate) binary: &'binary GuestBinary,
+    pub(crate) module: &'binary CoreModule,
+}
+
+/// Names, bodies, imports and DWARF of one core module.
+pub(crate) struct ModuleSymbols {
+    /// As shown to a user.
+    pub(crate) name: Arc<str>,
+    /// Where the contents of the code section began in the binary that was compiled.
+    code_start: u32,
+    /// Module and name of each imported function.
+    pub(crate) imports: Vec<(Arc<str>, Arc<str>)>,
+    /// The component's trampoline behind each imported function, where there is one.
+    pub(crate) import_trampolines: Vec<Option<u32>>,
+    bodies: Arc<Bodies>,
+    names: Vec<NameTable>,
+    pub(crate) has_corrupt_names: bool,
+    dwarf: Option<Dwarf>,
+    told_damage: Option<Damage>,
+    /// The names to show, by function index.
+    shown: HashMap<u32, Arc<str>>,
+}
+
+/// Function names that lie somewhere in a run of bytes.
+struct NameTable {
+    bytes: Arc<[u8]>,
+    /// Sorted by function index.
+    functions: Vec<(u32, Range<usize>)>,
+}
+
+impl NameTable {
+    fn find(&self, function: u32) -> Option<&str> {
+        let index = self.functions.binary_search_by_key(&function, |(function, _)| *function).ok()?;
+        let bytes = self.bytes.get(self.functions[index].1.clone())?;
+        std::str::from_utf8(bytes).ok().filter(|name| !name.is_empty())
+    }
+}
+
+impl ModuleSymbols {
+    /// Gathers what the sources know about a core module. Nothing is named or read from DWARF yet.
+    ///
+    /// `first_instructions` has the bytecode offset of the first instruction of each function that the module
+    /// defines. The second result is the module's own name.
+    pub(crate) fn new(
+        image: &CodeImage,
+        info: Option<ModuleInfo>,
+        first_instructions: &[Option<u32>],
+        binary: Option<BinaryModule<'_>>,
+        symbols: Option<BinaryModule<'_>>,
+    ) -> (ModuleSymbols, Option<String>) {
+        let has_info = info.is_some();
+        let info = info.unwrap_or_default();
+        let code_start = match (binary, has_info) {
+            (Some(binary), false) => u32::try_from(binary.module.code.start).unwrap_or_default(),
+            _ => info.code_start,
+        };
+        let mut own_name = None;
+        let mut has_corrupt_names = false;
+        let mut names = Vec::new();
+        for source in [symbols, binary].into_iter().flatten() {
+            let section = source.binary.name_section(source.module);
+            has_corrupt_names |= section.is_corrupt;
+            own_name = own_name.or(section.module);
+            names.push(NameTable { bytes: source.binary.bytes().clone(), functions: section.functions });
+        }
+        own_name = own_name.or(info.name);
+        if names.is_empty() {
+            // All core modules of a component share one copy.
+            names.push(NameTable { bytes: image.names.clone(), functions: info.functions });
+        }
+        let bodies = match symbols.or(binary) {
+            Some(source) => source.module.bodies.clone(),
+            None => Arc::new(approximate_bodies(first_instructions, code_start)),
+        };
+        let of_binaries = [symbols, binary].into_iter().flatten().find_map(|source| {
+            Dwarf::new(source.binary.bytes().clone(), &source.module.dwarf, bodies.clone())
+        });
+        let dwarf = of_binaries.or_else(|| Dwarf::new(image.dwarf.clone(), &info.dwarf, bodies.clone()));
+        let imports = match symbols.or(binary) {
+            Some(source) => source.module.imports.clone(),
+            None => info.imports,
+        };
+        let module = ModuleSymbols {
+            name: Arc::default(),
+            code_start,
+            imports,
+            import_trampolines: info.import_trampolines,
+            bodies,
+            names,
+            has_corrupt_names,
+            dwarf,
+            told_damage: None,
+            shown: HashMap::new(),
+        };
+        (module, own_name)
+    }
+
+    /// What is wrong with the DWARF, if it has not been said yet.
+    pub(crate) fn take_new_damage(&mut self) -> Option<Damage> {
+        let damage = self.dwarf.as_ref().and_then(Dwarf::damage)?;
+        let is_new = self.told_damage.as_ref().is_none_or(|told| discriminant(told) != discriminant(damage));
+        is_new.then(|| self.told_damage.insert(damage.clone()).clone())
+    }
+
+    /// An offset in the binary as one in the code section's contents.
+    pub(crate) fn code_offset(&self, bytecode_offset: u32) -> Option<u32> {
+        bytecode_offset.checked_sub(self.code_start)
+    }
+
+    /// The body of a function that the module defines, by its index with imports.
+    pub(crate) fn body(&self, function: u32) -> Option<Body> {
+        self.bodies.get(function.checked_sub(self.import_count())?)
+    }
+
+    /// The function whose body covers an offset in the code section's contents, by its index with imports.
+    pub(crate) fn function_at(&self, code_offset: u32) -> Option<(u32, Body)> {
+        let (defined, body) = self.bodies.find(code_offset)?;
+        Some((defined.checked_add(self.import_count())?, body))
+    }
+
+    fn import_count(&self) -> u32 {
+        u32::try_from(self.imports.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The frames that the DWARF has for an offset in a body, innermost first, the function itself last.
+    pub(crate) fn dwarf_frames(&mut self, body: Body, code_offset: u32) -> Vec<DwarfFrame> {
+        self.dwarf.as_mut().map(|dwarf| dwarf.frames(body, code_offset)).unwrap_or_default()
+    }
+
+    /// The name to show for a function, by its index with imports.
+    pub(crate) fn function_name(&mut self, function: u32) -> Arc<str> {
+        if let Some(known) = self.shown.get(&function) {
+            return known.clone();
+        }
+        let body = self.body(function);
+        let frames = body.map(|body| self.dwarf_frames(body, body.start)).unwrap_or_default();
+        let linkage_name = frames.last().and_then(|frame| frame.name.as_deref());
+        let raw = self.names.iter().find_map(|table| table.find(function));
+        let shown: Arc<str> = match (raw, linkage_name) {
+            (None, None) => format!("wasm-function[{function}]").into(),
+            (None, Some(linkage_name)) => display_name(linkage_name).into(),
+            (Some(raw), None) => display_name(raw).into(),
+            (Some(raw), Some(linkage_name)) => best_name(raw, linkage_name).into(),
+        };
+        self.shown.insert(function, shown.clone());
+        shown
+    }
+}
+
+/// The name section's word counts, but a linker may have demangled it in its own style: then the DWARF's
+/// mangled name of the same function gives the name that inlined copies of it have.
+fn best_name(raw: &str, linkage_name: &str) -> String {
+    if is_cpp_mangled(linkage_name) && !raw.starts_with("_Z") {
+        let shown = display_name(linkage_name);
+        if shown != linkage_name && is_demangled_form_of(raw, &shown) {
+            return shown;
+        }
+    }
+    display_name(raw)
+}
+
+fn approximate_bodies(first_instructions: &[Option<u32>], code_start: u32) -> Bodies {
+    let relative = |offset: &Option<u32>| offset.and_then(|offset| offset.checked_sub(code_start));
+    Bodies::approximate(&first_instructions.iter().map(relative).collect::<Vec<_>>())
+}
