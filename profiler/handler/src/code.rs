@@ -20,6 +20,13 @@ pub enum CodeKind {
     BuiltinTrampoline,
 }
 
+impl CodeKind {
+    /// Whether the code leaves the guest.
+    pub const fn leaves_guest(self) -> bool {
+        matches!(self, Self::ExitTrampoline | Self::BuiltinTrampoline)
+    }
+}
+
 /// One function in an image's `.text`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
@@ -29,8 +36,8 @@ pub struct Function {
     pub length: u32,
     /// What the code is.
     pub kind: CodeKind,
-    /// For exit and builtin trampolines whose prologue has the usual shape, the size in bytes of the frame
-    /// below the saved frame pointer; 0 for everything else.
+    /// For exit and builtin trampolines, the size in bytes of the frame below the saved frame pointer, or
+    /// [`UNKNOWN_FRAME_SIZE`]. 0 for everything else.
     pub frame_size: u32,
 }
 
@@ -41,8 +48,12 @@ impl Function {
     }
 }
 
-/// How many different frame sizes of trampolines an image keeps for [`CodeImage::trampoline_frame_sizes`].
-pub const MAX_TRAMPOLINE_FRAME_SIZES: usize = 8;
+/// The frame size of a trampoline whose prologue does not have the usual shape.
+pub const UNKNOWN_FRAME_SIZE: u32 = u32::MAX;
+
+/// How many different frame sizes of trampolines an image keeps for [`CodeImage::trampoline_frame_sizes`]. CPython and
+/// SQLite have 13 to 16; each costs a host call in a sample one read of the stack.
+pub const MAX_TRAMPOLINE_FRAME_SIZES: usize = 32;
 
 /// One image's code at the addresses where it is executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,15 +87,18 @@ impl<'a> CodeImage<'a> {
             trampoline_frame_sizes: [0; MAX_TRAMPOLINE_FRAME_SIZES],
             trampoline_frame_size_count: 0,
         };
-        for function in functions {
-            let known = image.trampoline_frame_sizes();
-            if function.frame_size != 0
-                && !known.contains(&function.frame_size)
-                && let Some(slot) = image.trampoline_frame_sizes.get_mut(image.trampoline_frame_size_count)
-            {
-                *slot = function.frame_size;
-                image.trampoline_frame_size_count = image.trampoline_frame_size_count.saturating_add(1);
+        for function in functions.iter().filter(|function| function.kind.leaves_guest()) {
+            let size = function.frame_size;
+            if size == UNKNOWN_FRAME_SIZE || image.trampoline_frame_sizes().contains(&size) {
+                continue;
             }
+            let Some(slot) = image.trampoline_frame_sizes.get_mut(image.trampoline_frame_size_count) else {
+                // With one missing, a word of an older call could pass for the one that is looked for.
+                image.trampoline_frame_size_count = 0;
+                break;
+            };
+            *slot = size;
+            image.trampoline_frame_size_count = image.trampoline_frame_size_count.saturating_add(1);
         }
         image
     }
@@ -99,7 +113,7 @@ impl<'a> CodeImage<'a> {
         self.guest_run.contains(&address)
     }
 
-    /// The frame sizes that occur among the image's exit and builtin trampolines, in bytes.
+    /// The frame sizes that occur among the image's exit and builtin trampolines, in bytes; none if there are too many.
     pub fn trampoline_frame_sizes(&self) -> &[u32] {
         self.trampoline_frame_sizes.get(..self.trampoline_frame_size_count).unwrap_or(&[])
     }

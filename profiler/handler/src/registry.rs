@@ -17,7 +17,7 @@
 //! scheduler takes the thread away in between.
 
 use crate::code::CodeTable;
-use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicUsize, Lifetime, Ordering};
 
 #[cfg(not(loom))]
 use core::sync::atomic::fence;
@@ -59,6 +59,7 @@ impl Reader {
 #[derive(Debug)]
 struct Published {
     table: CodeTable<'static>,
+    lifetime: Lifetime,
     /// Owns what `table` borrows.
     #[cfg(feature = "owner")]
     _images: alloc::vec::Vec<crate::code::CodeImage<'static>>,
@@ -82,15 +83,19 @@ impl Registry {
     pub fn read<R>(&self, reader: &Reader, read: impl FnOnce(CodeTable<'_>) -> R) -> R {
         // Only this thread writes its reader.
         let count = reader.count.load(Ordering::Relaxed);
-        reader.count.store(count.wrapping_add(1), Ordering::Relaxed);
+        // Pair: the acquire loads in `wait_until_left`, which can see this in place of the release store below that
+        // went before it.
+        reader.count.store(count.wrapping_add(1), Ordering::Release);
         // Pair: the fence in `wait_until_left`.
         fence(Ordering::SeqCst);
         // Pair: the swap in `replace`, which releases the new table's contents.
         let published = self.current.load(Ordering::Acquire);
         // SAFETY: the pointer is null or from `replace`. A table is freed only after every reader was seen even,
         // or changed, since it was replaced; this one is odd until after `read` has returned.
-        let table = unsafe { published.as_ref() }.map_or(CodeTable::new(&[], 0), |published| published.table);
-        let result = read(table);
+        let published = unsafe { published.as_ref() };
+        let in_use = published.map(|published| published.lifetime.in_use());
+        let result = read(published.map_or(CodeTable::new(&[], 0), |published| published.table));
+        drop(in_use);
         // Pair: the acquire loads in `wait_until_left`. What was read is read before the count is even again.
         reader.count.store(count.wrapping_add(2), Ordering::Release);
         result
@@ -101,7 +106,7 @@ impl Registry {
 mod owner {
     use super::{CodeTable, Published, Reader, Registry};
     use crate::code::{CodeImage, Function};
-    use crate::sync::{AtomicPtr, Ordering};
+    use crate::sync::{AtomicPtr, Lifetime, Ordering};
     use alloc::boxed::Box;
     use alloc::sync::Arc;
     use alloc::vec::Vec;
@@ -213,14 +218,24 @@ mod owner {
             // SAFETY: `Published` keeps the vector for as long as the table; its buffer does not move with it.
             let borrowed: &'static [CodeImage<'static>] = unsafe { &*core::ptr::from_ref(images.as_slice()) };
             let table = CodeTable::new(borrowed, state.generation);
-            let new = Box::into_raw(Box::new(Published { table, _images: images, _functions: functions }));
+            let new = Box::into_raw(Box::new(Published {
+                table,
+                lifetime: Lifetime::default(),
+                _images: images,
+                _functions: functions,
+            }));
             // Pair: the load in `read`; releases the new table.
             let old = self.current.swap(new, Ordering::AcqRel);
             state.readers.iter().for_each(|reader| reader.wait_until_left());
             if !old.is_null() {
                 // SAFETY: `old` came out of `Box::into_raw` above, was taken out of `current` by the swap, so
                 // that this is the only one to free it, and no reader holds it any more.
-                drop(unsafe { Box::from_raw(old) });
+                let old = unsafe { Box::from_raw(old) };
+                // In a model it stays in memory, so that a reader that should not exist fails instead of crashing.
+                #[cfg(loom)]
+                Box::leak(old).lifetime.end();
+                #[cfg(not(loom))]
+                drop(old);
             }
             state.generation
         }

@@ -22,7 +22,7 @@ use core::ops::ControlFlow;
 
 use crate::activation::ExitState;
 use crate::arch::{Architecture, CallerLocation, Registers};
-use crate::code::{CodeImage, CodeKind, CodeTable, FoundFunction};
+use crate::code::{CodeImage, CodeKind, CodeTable, FoundFunction, Function};
 use crate::memory::Memory;
 use crate::record::Frame;
 use crate::walk::{Callers, WalkEnd};
@@ -161,6 +161,9 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
     /// still lie around: if more than one size fits, none is believed.
     fn trampoline(&self, exit_fp: usize, image: &CodeImage<'_>) -> usize {
         let mut found = 0;
+        if !A::CALL_PUSHES_RETURN_ADDRESS {
+            return found;
+        }
         for size in image.trampoline_frame_sizes() {
             let below = (*size as usize).saturating_add(size_of::<usize>());
             let Some(address) = exit_fp.checked_sub(below) else { continue };
@@ -169,7 +172,8 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
             if !image.text().contains(&call) {
                 continue;
             }
-            if image.find(call).is_some_and(|hit| hit.function.frame_size == *size) {
+            let fits = |function: Function| function.kind.leaves_guest() && function.frame_size == *size;
+            if image.find(call).is_some_and(|hit| fits(hit.function)) {
                 if found != 0 {
                     return 0;
                 }

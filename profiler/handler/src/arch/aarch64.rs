@@ -40,6 +40,7 @@ impl Architecture for Aarch64 {
     const RETURN_ADDRESS_OFFSET: usize = 8;
     const CALLER_SP_OFFSET: usize = 16;
     const FRAME_ALIGNMENT: usize = 16;
+    const CALL_PUSHES_RETURN_ADDRESS: bool = false;
 
     fn caller(registers: &Registers, start: usize, code: &[u8]) -> Option<CallerLocation> {
         let at = registers.pc.checked_sub(start)?;

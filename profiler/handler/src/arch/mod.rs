@@ -49,6 +49,8 @@ pub trait Architecture {
     const CALLER_SP_OFFSET: usize;
     /// What every frame pointer is a multiple of, in bytes.
     const FRAME_ALIGNMENT: usize;
+    /// Whether a call leaves its return address on the stack, just below the caller's frame.
+    const CALL_PUSHES_RETURN_ADDRESS: bool;
 
     /// Finds the caller of a function that was interrupted at `registers.pc`.
     ///
@@ -56,8 +58,8 @@ pub trait Architecture {
     /// not of a shape that Wasmtime's compilers produce, so that nothing certain can be said.
     fn caller(registers: &Registers, start: usize, code: &[u8]) -> Option<CallerLocation>;
 
-    /// The size in bytes of the frame that a trampoline's prologue makes below its saved frame pointer, if the
-    /// prologue has the usual shape.
+    /// The size in bytes of the frame that a trampoline's prologue makes below its saved frame pointer; `None` if
+    /// the prologue does not have the usual shape, which is that a size of 0 takes no instruction.
     fn frame_size(code: &[u8]) -> Option<u32>;
 }
 

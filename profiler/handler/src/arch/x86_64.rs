@@ -54,6 +54,9 @@ const MOV_RBP_RSP: [[u8; 3]; 2] = [[0x48, 0x89, 0xe5], [0x48, 0x8b, 0xec]];
 const LEAVE: [[u8; 4]; 2] = [[0x48, 0x89, 0xec, POP_RBP], [0x48, 0x8b, 0xe5, POP_RBP]];
 /// `endbr64`, with which functions begin where indirect branches are tracked.
 const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+/// `mov r11, rsp` and `mov dword [rsp], imm32`, with which the probes of a frame of several pages begin.
+const MOV_R11_RSP: [u8; 3] = [0x49, 0x89, 0xe3];
+const MOV_TO_RSP_0: [u8; 3] = [0xc7, 0x04, 0x24];
 /// The move of a frame follows the prologue and its stack check, which are about 40 bytes.
 const FRAME_MOVE_ENDS_BEFORE: usize = 160;
 
@@ -62,6 +65,7 @@ impl Architecture for X86_64 {
     const RETURN_ADDRESS_OFFSET: usize = 8;
     const CALLER_SP_OFFSET: usize = 16;
     const FRAME_ALIGNMENT: usize = 8;
+    const CALL_PUSHES_RETURN_ADDRESS: bool = true;
 
     fn caller(registers: &Registers, start: usize, code: &[u8]) -> Option<CallerLocation> {
         let at = registers.pc.checked_sub(start)?;
@@ -80,9 +84,13 @@ impl Architecture for X86_64 {
     }
 
     fn frame_size(code: &[u8]) -> Option<u32> {
-        let sub = prologue_start(code)?.checked_add(4)?;
-        let (size, _) = add_or_sub_rsp(code.get(sub..)?, 0xec)?;
-        u32::try_from(size).ok()
+        let behind = code.get(prologue_start(code)?.checked_add(4)?..)?;
+        if behind.starts_with(&MOV_R11_RSP) {
+            return None;
+        }
+        let Some((size, length)) = add_or_sub_rsp(behind, 0xec) else { return Some(0) };
+        let probes = behind.get(length..)?.starts_with(&MOV_TO_RSP_0);
+        if probes { None } else { u32::try_from(size).ok() }
     }
 }
 

@@ -49,6 +49,7 @@ impl Program {
             (ExitTrampoline, 48),
             (BuiltinTrampoline, 32),
             (BuiltinTrampoline, 80),
+            (BuiltinTrampoline, 0),
         ];
         let mut bytes = vec![0; 64];
         let (mut texts, mut tables, mut functions) = (vec![], vec![], vec![]);
@@ -61,8 +62,8 @@ impl Program {
                 bytes.extend(&code);
                 let end = bytes.len();
                 let trampoline = matches!(kind, ExitTrampoline | BuiltinTrampoline);
-                let frame_size = if A::CALL_PUSHES && trampoline { frame } else { 0 };
-                if A::CALL_PUSHES {
+                let frame_size = if A::CALL_PUSHES_RETURN_ADDRESS && trampoline { frame } else { 0 };
+                if A::CALL_PUSHES_RETURN_ADDRESS {
                     assert_eq!(A::frame_size(&code), Some(frame));
                 }
                 let length = (end - start) as u32;
@@ -468,7 +469,7 @@ impl<'a, A: Shape> Machine<'a, A> {
 
     /// The address in the trampoline, unless the words below its frame leave a doubt.
     fn trampoline(&self, table: CodeTable<'_>, frame: usize, resume: usize) -> usize {
-        if !A::CALL_PUSHES {
+        if !A::CALL_PUSHES_RETURN_ADDRESS {
             return 0;
         }
         let (image, _) = table.find(resume - 1).expect("a registered trampoline");

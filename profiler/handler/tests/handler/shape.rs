@@ -31,18 +31,17 @@ pub(crate) trait Shape: Architecture {
     fn restore(registers: &mut Registers, read: &dyn Fn(usize) -> usize);
     /// Returns; the program counter is up to the caller.
     fn leave(registers: &mut Registers);
-    /// Whether a call leaves its return address on the stack, just below the caller's frame.
-    const CALL_PUSHES: bool;
 }
 
 const BODY: usize = 24;
 
 impl Shape for X86_64 {
-    const CALL_PUSHES: bool = true;
-
     fn code(frame: u32) -> (Vec<u8>, Boundaries) {
-        let mut code = vec![0x55, 0x48, 0x89, 0xe5, 0x48, 0x81, 0xec];
-        code.extend(frame.to_le_bytes());
+        let mut code = vec![0x55, 0x48, 0x89, 0xe5];
+        if frame != 0 {
+            code.extend([0x48, 0x81, 0xec]);
+            code.extend(frame.to_le_bytes());
+        }
         let body = code.len();
         code.extend([0x90; BODY]);
         code.extend([0x48, 0x81, 0xc4]);
@@ -73,8 +72,6 @@ impl Shape for X86_64 {
 }
 
 impl Shape for Aarch64 {
-    const CALL_PUSHES: bool = false;
-
     fn code(frame: u32) -> (Vec<u8>, Boundaries) {
         let mut code = vec![0xa9bf_7bfd_u32, 0x9100_03fd, 0xd100_03ff | frame << 10];
         code.extend([0xd503_201f; BODY / 4]);
