@@ -92,10 +92,10 @@ impl Registry {
         let published = self.current.load(Ordering::Acquire);
         // SAFETY: the pointer is null or from `replace`. A table is freed only after every reader was seen even,
         // or changed, since it was replaced; this one is odd until after `read` has returned.
-        let published = unsafe { published.as_ref() };
-        let in_use = published.map(|published| published.lifetime.in_use());
-        let result = read(published.map_or(CodeTable::new(&[], 0), |published| published.table));
-        drop(in_use);
+        let result = match unsafe { published.as_ref() } {
+            Some(published) => published.lifetime.used_by(|| read(published.table)),
+            None => read(CodeTable::new(&[], 0)),
+        };
         // Pair: the acquire loads in `wait_until_left`. What was read is read before the count is even again.
         reader.count.store(count.wrapping_add(2), Ordering::Release);
         result
@@ -169,13 +169,17 @@ mod owner {
         }
 
         /// Publishes code at `text` and returns the first generation that has it. `functions` must be sorted by
-        /// `start` and must not overlap.
+        /// `start` and must not overlap. A text without code is not kept.
         ///
         /// # Errors
         ///
         /// [`Overlap`] if some of the addresses belong to code that is registered.
         pub fn publish(&self, text: Range<usize>, functions: Arc<[Function]>) -> Result<u64, Overlap> {
             self.state(|state| {
+                if text.is_empty() {
+                    // It may begin where other code does, and would then be retired in its place.
+                    return Ok(state.generation);
+                }
                 let after = state.images.partition_point(|owned| owned.image.text().start < text.end);
                 let before = after.checked_sub(1).and_then(|index| state.images.get(index));
                 if let Some(owned) = before.filter(|owned| owned.image.text().end > text.start) {
@@ -220,7 +224,7 @@ mod owner {
             let table = CodeTable::new(borrowed, state.generation);
             let new = Box::into_raw(Box::new(Published {
                 table,
-                lifetime: Lifetime::default(),
+                lifetime: Lifetime::new(),
                 _images: images,
                 _functions: functions,
             }));

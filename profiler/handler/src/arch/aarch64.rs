@@ -9,7 +9,17 @@
 //!      └──────────────────┘ sp       ret                            x30
 //! ```
 //!
-//! Tested on synthetic stacks only; no AArch64 machine has run it.
+//! Behind the `ldp` may come `add sp, sp, #n` (through `x16` if `n` is large), which frees stack arguments, and then
+//! a `b` or `br` in place of the `ret`: a tail call. A function that makes a tail call with more stack arguments than
+//! it got itself moves its frame down in the prologue, while the return address is still in `x30`:
+//!
+//! ```text
+//!      sub sp, sp, #d;  ldr x29, [sp, #d];     x29
+//!      stp x29, x30, [sp];  mov x29, sp        x30
+//! ```
+//!
+//! Return addresses that are signed (pointer authentication) are not understood. Tested on synthetic stacks only; no
+//! AArch64 machine has run it.
 
 use super::{Architecture, CallerLocation, Registers};
 
@@ -29,11 +39,16 @@ const RET_MASK: u32 = 0xffff_fc1f;
 const RET: u32 = 0xd65f_0000;
 /// `ldp x29, x30, [sp], #16`, after which the frame is gone.
 const LDP_FP_LR: u32 = 0xa8c1_7bfd;
-/// `b` and `br`, with which a tail call ends.
-const B_MASK: u32 = 0xfc00_0000;
-const B: u32 = 0x1400_0000;
-const BR_MASK: u32 = 0xffff_fc1f;
-const BR: u32 = 0xd61f_0000;
+/// `stp x29, x30, [sp]`, which is in prologues that move the frame only.
+const STP_FP_LR_AT_SP: u32 = 0xa900_7bfd;
+/// `add sp, sp, #n`, `add sp, sp, x16`, and `movz`, `movn` and `movk` of `x16`.
+const ADD_SP_MASK: u32 = 0xff80_03ff;
+const ADD_SP: u32 = 0x9100_03ff;
+const ADD_SP_X16: u32 = 0x8b30_63ff;
+const MOVE_X16_MASK: u32 = 0x9f80_001f;
+const MOVE_X16: u32 = 0x9280_0010 & MOVE_X16_MASK;
+/// The most instructions between the `ldp` and the jump: a constant of two parts, the addition, a hint.
+const MOST_AFTER_LDP: usize = 5;
 
 impl Architecture for Aarch64 {
     const SAVED_FP_OFFSET: usize = 0;
@@ -51,10 +66,7 @@ impl Architecture for Aarch64 {
         if at == stp.checked_add(4)? {
             return Some(CallerLocation::ReturnAddressAt { address: registers.sp.checked_add(8)? });
         }
-        let here = instruction(code, at)?;
-        let before = instruction(code, at.checked_sub(4)?)?;
-        let leaves = here & RET_MASK == RET || here & B_MASK == B || here & BR_MASK == BR;
-        if here & RET_MASK == RET || (leaves && before == LDP_FP_LR) {
+        if frame_is_gone(code, at) || frame_is_moving(code, at) {
             return Some(CallerLocation::ReturnAddress { address: registers.lr });
         }
         Some(CallerLocation::Frame { fp: registers.fp })
@@ -72,6 +84,35 @@ fn prologue_start(code: &[u8]) -> Option<usize> {
     }
     let shape = (instruction(code, offset)?, instruction(code, offset.checked_add(4)?)?);
     (shape == (STP_FP_LR, MOV_FP_SP)).then_some(offset)
+}
+
+/// Whether the instruction at `at` runs after the `ldp` of an epilogue.
+fn frame_is_gone(code: &[u8], at: usize) -> bool {
+    if instruction(code, at).is_some_and(|here| here & RET_MASK == RET) {
+        return true;
+    }
+    for back in 1..=MOST_AFTER_LDP {
+        let before = at.checked_sub(back.saturating_mul(4)).and_then(|before| instruction(code, before));
+        match before {
+            Some(LDP_FP_LR) => return true,
+            Some(before) if adjusts_sp(before) => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn adjusts_sp(instruction: u32) -> bool {
+    instruction & ADD_SP_MASK == ADD_SP
+        || instruction == ADD_SP_X16
+        || instruction & MOVE_X16_MASK == MOVE_X16
+        || instruction & HINT_MASK == HINT
+}
+
+/// Whether the frame is being moved, with the caller's frame pointer in `x29`.
+fn frame_is_moving(code: &[u8], at: usize) -> bool {
+    let before = at.checked_sub(4).and_then(|before| instruction(code, before));
+    instruction(code, at) == Some(STP_FP_LR_AT_SP) || before == Some(STP_FP_LR_AT_SP)
 }
 
 fn instruction(code: &[u8], offset: usize) -> Option<u32> {

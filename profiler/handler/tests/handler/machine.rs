@@ -132,6 +132,12 @@ pub(crate) struct Action {
     pub(crate) choice: usize,
 }
 
+/// A store: the words of its context, and what activations hold of it.
+struct Store {
+    words: Arc<[AtomicUsize; 3]>,
+    context: Arc<StoreContext>,
+}
+
 /// One thread.
 pub(crate) struct Machine<'a, A> {
     pub(crate) program: &'a Program,
@@ -139,7 +145,7 @@ pub(crate) struct Machine<'a, A> {
     pub(crate) words: Vec<AtomicUsize>,
     pub(crate) base: usize,
     pub(crate) activations: ActivationStack<Arc<StoreContext>>,
-    stores: Vec<([Arc<[AtomicUsize; 3]>; 1], Arc<StoreContext>)>,
+    stores: Vec<Store>,
     shadow: Vec<Shadow>,
     seed: usize,
     architecture: std::marker::PhantomData<A>,
@@ -159,7 +165,7 @@ impl<'a, A: Shape> Machine<'a, A> {
                 let layout = ExitStateLayout { exit_fp: 0, exit_pc: 8, entry_fp: 16 };
                 // SAFETY: the machine keeps the words for as long as its activations.
                 let context = unsafe { StoreContext::new(words.as_ptr().cast_mut().cast(), layout) };
-                ([words], Arc::new(context))
+                Store { words, context: Arc::new(context) }
             })
             .collect();
         let registers = Registers { pc: 0x10, sp, fp: 0x1234, lr: 0 };
@@ -219,7 +225,7 @@ impl<'a, A: Shape> Machine<'a, A> {
         if self.random().is_multiple_of(8) {
             return placed.end;
         }
-        placed.start + placed.at.body + (self.random() % (placed.at.restore - placed.at.body) & !3) + 4
+        placed.start + placed.at.body + ((self.random() % (placed.at.restore - placed.at.body)) & !3 + 4
     }
 
     /// Calls `function` from what runs now and goes to its body.
@@ -288,12 +294,12 @@ impl<'a, A: Shape> Machine<'a, A> {
     }
 
     fn exit_state(&self, store: usize) -> [usize; 3] {
-        [0, 1, 2].map(|word| self.stores[store].0[0][word].load(Relaxed))
+        [0, 1, 2].map(|word| self.stores[store].words[word].load(Relaxed))
     }
 
     fn set_exit_state(&self, store: usize, state: [usize; 3]) {
         for (word, value) in state.into_iter().enumerate() {
-            self.stores[store].0[0][word].store(value, Relaxed);
+            self.stores[store].words[word].store(value, Relaxed);
         }
     }
 
@@ -308,7 +314,7 @@ impl<'a, A: Shape> Machine<'a, A> {
     fn enter(&mut self, store: usize, choice: usize, observe: Observe<'_, A>) {
         let saved = self.exit_state(store);
         // SAFETY: the machine is the only thread.
-        unsafe { self.activations.push(Arc::clone(&self.stores[store].1)) };
+        unsafe { self.activations.push(Arc::clone(&self.stores[store].context)) };
         observe(self);
         let entry = self.program.of_kind(choice % 2, &[CodeKind::EntryTrampoline], 0);
         self.call(entry, 0x30, Shadow::Entry { function: entry, store, saved, resume: 0 }, observe);
@@ -327,11 +333,11 @@ impl<'a, A: Shape> Machine<'a, A> {
     /// Chooses where the function that runs now goes on after its next call.
     fn set_resume(&mut self) -> usize {
         let address = self.function().map_or(0x40, |function| self.resume_address(function));
-        match self.shadow.last_mut() {
-            Some(
-                Shadow::Entry { resume, .. } | Shadow::Guest { resume, .. } | Shadow::Exit { resume, .. },
-            ) => *resume = address,
-            _ => {}
+        if let Some(
+            Shadow::Entry { resume, .. } | Shadow::Guest { resume, .. } | Shadow::Exit { resume, .. },
+        ) = self.shadow.last_mut()
+        {
+            *resume = address;
         }
         address
     }
@@ -372,7 +378,7 @@ impl<'a, A: Shape> Machine<'a, A> {
         self.set_exit_state(store, saved);
         observe(self);
         // SAFETY: the machine is the only thread.
-        unsafe { self.activations.pop(&self.stores[store].1) };
+        unsafe { self.activations.pop(&self.stores[store].context) };
         observe(self);
     }
 
@@ -394,7 +400,7 @@ impl<'a, A: Shape> Machine<'a, A> {
             observe(self);
             if trap {
                 // SAFETY: the machine is the only thread.
-                unsafe { self.activations.pop(&self.stores[store].1) };
+                unsafe { self.activations.pop(&self.stores[store].context) };
                 observe(self);
             }
         }

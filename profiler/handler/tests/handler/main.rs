@@ -2,8 +2,14 @@
 //! interleavings are in `tests/loom.rs`.
 #![cfg(not(loom))]
 
+mod aarch64;
 mod agreement;
+mod hostile;
+mod live_stack;
 mod machine;
+mod record;
+mod registry;
+mod ring;
 mod shape;
 mod x86_64;
 mod x86_assembler;

@@ -1,0 +1,63 @@
+//! The registry on one thread. Readers beside a publisher are in `tests/loom.rs`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use flamewalk_handler::code::{CodeKind, Function};
+use flamewalk_handler::registry::{Reader, Registry};
+use proptest::prelude::*;
+
+fn functions(length: usize) -> Arc<[Function]> {
+    let function = |start| Function { start, length: 1, kind: CodeKind::Guest, frame_size: 0 };
+    (0..length as u32).map(function).collect()
+}
+
+fn images(registry: &Registry, reader: &Reader, addresses: Range<usize>) -> Vec<Option<Range<usize>>> {
+    registry.read(reader, |table| {
+        addresses.map(|address| table.find(address).map(|(image, _)| image.text())).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(crate::cases(500))]
+
+    /// Against a list of ranges. An empty text is never found, and is in nobody's way.
+    #[test]
+    fn registry_agrees_with_a_list(
+        actions in prop::collection::vec((any::<bool>(), 0usize..40, 0usize..12), 0..30),
+    ) {
+        let registry = Registry::default();
+        let reader = Arc::new(Reader::default());
+        registry.add_reader(Arc::clone(&reader));
+        let mut list: Vec<Range<usize>> = vec![];
+        let mut generation = 0;
+        for (publish, start, length) in actions {
+            let text = start..start + length;
+            if publish {
+                let existing = list.iter().filter(|other| other.start < text.end && text.start < other.end);
+                let existing: Vec<_> = existing.filter(|_| !text.is_empty()).cloned().collect();
+                match registry.publish(text.clone(), functions(length)) {
+                    Ok(new) => {
+                        prop_assert!(existing.is_empty());
+                        prop_assert!(new > generation || text.is_empty());
+                        generation = new;
+                        if !text.is_empty() {
+                            list.push(text);
+                        }
+                    }
+                    Err(overlap) => prop_assert!(existing.contains(&overlap.existing)),
+                }
+            } else {
+                let index = list.iter().position(|text| text.start == start);
+                let retired = registry.retire(start);
+                prop_assert_eq!(retired.is_some(), index.is_some());
+                generation = retired.unwrap_or(generation);
+                index.map(|index| list.remove(index));
+            }
+            let expected: Vec<_> = (0..60).map(|address| list.iter().find(|text| text.contains(&address)).cloned()).collect();
+            prop_assert_eq!(images(&registry, &reader, 0..60), expected);
+            prop_assert_eq!(registry.read(&reader, |table| table.generation()), generation);
+        }
+        registry.remove_reader(&reader);
+    }
+}
