@@ -225,7 +225,7 @@ impl<'a, A: Shape> Machine<'a, A> {
         if self.random().is_multiple_of(8) {
             return placed.end;
         }
-        placed.start + placed.at.body + ((self.random() % (placed.at.restore - placed.at.body)) & !3 + 4
+        placed.start + placed.at.body + ((self.random() % (placed.at.restore - placed.at.body)) & !3) + 4
     }
 
     /// Calls `function` from what runs now and goes to its body.
