@@ -18,6 +18,9 @@ const LONGEST_NAME: usize = 4096;
 /// The longest mangled name that is tried.
 const LONGEST_MANGLED_NAME: usize = 64 * 1024;
 
+/// How all demanglers print the scope of what has internal linkage.
+const ANONYMOUS: &str = "(anonymous namespace)";
+
 /// The name to show for a name as the binary has it.
 pub(crate) fn display_name(raw: &str) -> String {
     let mut name = BoundedName::default();
@@ -50,10 +53,49 @@ fn demangle(raw: &str, into: &mut BoundedName) -> Option<()> {
     }
     // LLVM renames functions that it promotes: `_Z3foov.llvm.123`.
     let mangled = raw.split_once(".llvm.").map_or(raw, |(mangled, _)| mangled);
+    fill_cpp(mangled, into).or_else(|| fill_cpp(&without_parameter_declarations(mangled)?, into))
+}
+
+fn fill_cpp(mangled: &str, into: &mut BoundedName) -> Option<()> {
     let parsing = cpp_demangle::ParseOptions::default().recursion_limit(128);
     let symbol = cpp_demangle::Symbol::new_with_options(mangled.as_bytes(), &parsing).ok()?;
     let style = cpp_demangle::DemangleOptions::new().no_return_type().recursion_limit(128);
     into.fill(|text| symbol.structured_demangle(text, &style))
+}
+
+/// Clang 18 and later put the declared type of a constrained template parameter before its argument, as `Tn`
+/// and the type, which the demangler does not know. Without the `Tn` the type reads as one more argument.
+/// `None` if the name has none.
+fn without_parameter_declarations(mangled: &str) -> Option<String> {
+    let mut kept = String::with_capacity(mangled.len());
+    let mut rest = mangled;
+    while let Some(first) = rest.chars().next() {
+        let before = &mangled[..mangled.len() - rest.len()];
+        let length = if rest.starts_with("Tn") && !before.ends_with('D') {
+            rest = &rest[2..];
+            continue;
+        } else {
+            identifier_length(before, rest).unwrap_or(first.len_utf8())
+        };
+        kept.push_str(rest.get(..length)?);
+        rest = &rest[length..];
+    }
+    (kept.len() < mangled.len()).then_some(kept)
+}
+
+/// The length of an identifier with its own length in front, if a mangled name goes on with one.
+fn identifier_length(before: &str, rest: &str) -> Option<usize> {
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let length: usize = rest[..digits].parse().ok()?;
+    // Numbers that are no lengths: of substitutions and parameters, in literals, arrays and discriminators.
+    let mut previous = before.bytes().rev();
+    let is_number = match (previous.next(), previous.next(), previous.next()) {
+        (Some(b'S' | b'T' | b'A' | b'p'), ..) => true,
+        (Some(b'_'), Some(b'E' | b'_'), _) => true,
+        (Some(b'a'..=b'z'), Some(b'L'), _) | (Some(b'n'), Some(b'a'..=b'z'), Some(b'L')) => true,
+        _ => false,
+    };
+    (!is_number).then_some(digits.checked_add(length)?)
 }
 
 /// Rust's own demangler accepts every `_ZN…E`; only those with a hash at the end are Rust's.
@@ -87,7 +129,7 @@ fn strip_return_type(name: &str) -> &str {
         match byte {
             // The words after `operator` and the brackets of `operator<` are part of the name.
             _ if depth == 0 && bytes[..position].ends_with(b"operator") => return &name[start..],
-            b'(' if depth == 0 && position > start && !name[position..].starts_with("(anonymous") => {
+            b'(' if depth == 0 && position > start && !name[position..].starts_with(ANONYMOUS) => {
                 parameters = Some(position);
                 depth += 1;
             }
@@ -107,7 +149,9 @@ fn strip_return_type(name: &str) -> &str {
 /// `scale` of `geo::scale<int>(int, int)`.
 fn base_identifier(name: &str) -> &str {
     let is_identifier = |c: char| c.is_alphanumeric() || c == '_' || c == '~' || c == '$';
-    let end = name.find(['(', '<']).filter(|end| *end > 0).unwrap_or(name.len());
+    let mut brackets = name.match_indices(['(', '<', '[']);
+    let end = brackets.find(|(position, _)| !name[*position..].starts_with(ANONYMOUS));
+    let end = end.map_or(name.len(), |(position, _)| position);
     let head = &name[..end];
     let start = head.rfind(|c| !is_identifier(c)).map_or(0, |before| before + 1);
     head.get(start..).unwrap_or_default()
@@ -177,6 +221,12 @@ mod tests {
             ("fd_close|wasi_snapshot_preview1", "fd_close|wasi_snapshot_preview1"),
             ("two words", "two words"),
             ("_Znonsense", "_Znonsense"),
+            // template <class T, enable_if_t<…, int> = 0> void f(T), by Clang 22.
+            (
+                "_Z4TnTnIiTnNSt3__19enable_ifIXsr3std7is_sameIT_iEE5valueEiE4typeELi0EEvS2_",
+                "TnTn<int, std::__1::enable_if<std::is_same<int, int>::value, int>::type, 0>(int)",
+            ),
+            ("_Z3negIidEDTntfp_ET_T0_", "neg<int, double>(int, double)"),
             ("a\nb\u{1b}[m", "a\u{fffd}b\u{fffd}[m"),
         ] {
             assert_eq!(display_name(raw), shown, "{raw:?}");
@@ -198,6 +248,11 @@ mod tests {
             "main::'lambda'(int)::operator()(int)",
             "main::{lambda(int)#1}::operator()(int)"
         ));
+        assert!(is_demangled_form_of(
+            "void (anonymous namespace)::f<3>(int)",
+            "(anonymous namespace)::f<(int)3>(int)"
+        ));
+        assert!(is_demangled_form_of("bool std::less[abi:ab12]<int>(int)", "std::less[abi:ab12]<int>(int)"));
         assert!(!is_demangled_form_of("geo::other(int)", "geo::scale<int>(int, int)"));
     }
 }
