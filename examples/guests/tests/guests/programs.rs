@@ -28,12 +28,3 @@ fn cpython_answers_as_the_native_one_does() {
     assert_eq!((run.end, run.stderr.as_str()), (End::Returned, ""));
     assert_eq!(run.stdout, String::from_utf8(native.stdout).unwrap());
 }
-
-#[test]
-fn parallel_callers_get_one_build() {
-    let paths: Vec<_> = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..4).map(|_| scope.spawn(|| cpython().unwrap())).collect();
-        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
-    });
-    assert!(paths.iter().all(|path| *path == paths[0] && path.exists()));
-}
