@@ -6,7 +6,7 @@ use wasmtime::component::{self, Component, ResourceTable};
 use wasmtime::{Func, Linker, Module, Store, Trap, Val, ValType};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::sync::CommandPre;
-use wasmtime_wasi::{DirPerms, FilePerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::arguments::Run;
 use crate::failure::Failure;
@@ -186,7 +186,7 @@ fn context(guest: &Loaded, arguments: &Run) -> Result<WasiCtxBuilder, Failure> {
     }
     for directory in &arguments.directories {
         let (host, inside) = directory.split_once("::").unwrap_or((directory, directory));
-        wasi.preopened_dir(host, inside, DirPerms::all(), FilePerms::all())
+        wasi.preopened_dir(host, inside, FsPerms::ReadWrite)
             .map_err(|error| Failure::Directory { directory: directory.clone(), reason: Failure::reason(&error) })?;
     }
     Ok(wasi)

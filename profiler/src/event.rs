@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use perf_event_open::event::hw::{Hardware, Op, OpResult, Type};
 use perf_event_open::event::sw::Software;
-use perf_event_open::event::Event as PerfEventConfig;
 
 /// What makes a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +29,26 @@ pub struct PerfEvent(&'static Known);
 /// A name and how to ask the kernel for it. The usual name comes first.
 struct Known {
     names: &'static [&'static str],
-    config: fn() -> Option<PerfEventConfig>,
+    kind: fn() -> Kind,
+}
+
+/// An event as the kernel is asked for it.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Software(Software),
+    Hardware(Hardware),
+}
+
+impl From<Software> for Kind {
+    fn from(event: Software) -> Self {
+        Self::Software(event)
+    }
+}
+
+impl From<Hardware> for Kind {
+    fn from(event: Hardware) -> Self {
+        Self::Hardware(event)
+    }
 }
 
 impl fmt::Debug for Known {
@@ -49,7 +67,7 @@ impl Eq for Known {}
 
 macro_rules! known {
     ($([$($name:literal),+] => $event:expr;)*) => {
-        &[$(Known { names: &[$($name),+], config: || PerfEventConfig::try_from($event).ok() }),*]
+        &[$(Known { names: &[$($name),+], kind: || $event.into() }),*]
     };
 }
 
@@ -97,8 +115,8 @@ impl PerfEvent {
         matches!(self.name(), "cpu-clock" | "task-clock")
     }
 
-    pub(crate) fn config(self) -> Option<PerfEventConfig> {
-        (self.0.config)()
+    pub(crate) fn kind(self) -> Kind {
+        (self.0.kind)()
     }
 
     pub(crate) fn cpu_clock() -> Self {

@@ -25,7 +25,7 @@ const PROBE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x04
 #[non_exhaustive]
 pub struct Guest {
     /// What the guest is called in profiles that hold several.
-    pub name: Option<String>,
+    pub name: String,
     /// The WebAssembly binary that was compiled: the source of lines and of the names of host calls.
     pub binary: Option<Arc<[u8]>>,
     /// A binary with the same code and more symbols, for a guest that was stripped.
@@ -35,7 +35,7 @@ pub struct Guest {
 impl Guest {
     /// A guest with its name.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: Some(name.into()), ..Self::default() }
+        Self { name: name.into(), ..Self::default() }
     }
 
     /// Adds the binary that was compiled.
@@ -146,8 +146,8 @@ impl Profiler {
 
     fn register(&self, image: &[u8], text: usize, guest: Guest, code: Code) -> Result<(), Error> {
         let image = CodeImage::parse(image)?;
-        let binary = guest.binary.map(GuestBinary::new);
-        let symbols = guest.symbols.map(GuestBinary::new);
+        let binary = guest.binary.map(GuestBinary::from);
+        let symbols = guest.symbols.map(GuestBinary::from);
         let parsed = Arc::new(image);
         let symbolizer = Symbolizer::new(Arc::clone(&parsed), guest.name, binary, symbols)?;
         let id = self.shared.registry.register(text, &parsed, symbolizer)?;

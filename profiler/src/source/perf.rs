@@ -28,7 +28,7 @@ use perf_event_open::count::Counter;
 
 use super::{Plan, SignalInfo, Ticks};
 use crate::error::Error;
-use crate::event::PerfEvent;
+use crate::event::{Kind, PerfEvent};
 
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_SAMPLE: u32 = 9;
@@ -112,7 +112,6 @@ impl PerfSource {
 }
 
 fn open_counter(event: PerfEvent, rate: u32, user_only: bool, thread_id: u32) -> io::Result<Counter> {
-    let config = event.config().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
     // A fixed period where the event is time: the rate is then exact, and the samples equidistant in it.
     let sample_on = match event.is_time() {
         true => SampleOn::Count(1_000_000_000 / u64::from(rate)),
@@ -127,7 +126,11 @@ fn open_counter(event: PerfEvent, rate: u32, user_only: bool, thread_id: u32) ->
         timer: Some(Clock::Monotonic),
         ..Opts::default()
     };
-    Counter::new(config, (Proc(thread_id), Cpu::ALL), options)
+    let target = (Proc(thread_id), Cpu::ALL);
+    match event.kind() {
+        Kind::Software(event) => Counter::new(event, target, options),
+        Kind::Hardware(event) => Counter::new(event, target, options),
+    }
 }
 
 /// Has the kernel send `signal`, with the descriptor in it, to the thread on each overflow.
@@ -185,7 +188,8 @@ impl Buffer {
 
     /// An aligned word of the data page, at a position that is taken modulo the page.
     fn data(&self, position: u64) -> u64 {
-        let offset = self.page + (position as usize & (self.page - 1) & !7);
+        let within = position as usize & self.page.wrapping_sub(1) & !7;
+        let offset = self.page.wrapping_add(within);
         // SAFETY: aligned, and inside the data page. The kernel does not write between tail and head, where this
         // is read; volatile, since it does write the page.
         unsafe { self.address.byte_add(offset).cast::<u64>().read_volatile() }
@@ -205,15 +209,15 @@ impl Buffer {
             let (kind, size) = (header as u32, header >> 48);
             match kind {
                 PERF_RECORD_SAMPLE => {
-                    overflows.number += 1;
-                    overflows.last = Some((self.data(tail + 16), self.data(tail + 8)));
+                    overflows.number = overflows.number.wrapping_add(1);
+                    overflows.last = Some((self.data(tail.wrapping_add(16)), self.data(tail.wrapping_add(8))));
                 }
                 // The buffer was full: id, then how many records were lost.
-                PERF_RECORD_LOST => overflows.number += self.data(tail + 16),
+                PERF_RECORD_LOST => overflows.number = overflows.number.wrapping_add(self.data(tail.wrapping_add(16))),
                 _ => {}
             }
             // A record has at least its header; anything else would be a broken buffer, which is skipped whole.
-            tail = if size < 8 || size > head.wrapping_sub(tail) { head } else { tail + size };
+            tail = if size < 8 || size > head.wrapping_sub(tail) { head } else { tail.wrapping_add(size) };
         }
         // Pair: the kernel's load of `data_tail`, before it writes records there.
         self.control(DATA_TAIL).store(tail, Ordering::Release);
