@@ -46,7 +46,8 @@ impl Loaded {
                 .map_err(|error| not_wasm(error.to_string().lines().next().unwrap_or_default().to_owned()))?
                 .into()
         };
-        let compile = |error: wasmtime::Error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) };
+        let compile =
+            |error: wasmtime::Error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) };
         // The header's second half: version 1 for modules, a layer of 1 for components.
         let code = match binary.get(4..8) {
             Some([_, _, 1, 0]) => Code::Component(Component::new(&engine, &binary).map_err(compile)?),
@@ -89,7 +90,8 @@ fn precompiled(engine: &Engine, path: &Path, file: &[u8], allowed: bool) -> Resu
     if !allowed {
         return Err(Failure::Precompiled { path: path.into() });
     }
-    let mismatch = |error| Failure::PrecompiledMismatch { path: path.into(), reason: Failure::reason(&error) };
+    let mismatch =
+        |error| Failure::PrecompiledMismatch { path: path.into(), reason: Failure::reason(&error) };
     // SAFETY: the user has said that the file is to be trusted like a program. Wasmtime checks that it was made
     // for this version and machine.
     unsafe {

@@ -24,7 +24,8 @@ impl Progress {
         let thread = std::thread::spawn(move || {
             let started = Instant::now();
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let Some(statistics) = profiler.upgrade().and_then(|profiler| profiler.statistics().ok()) else {
+                let Some(statistics) = profiler.upgrade().and_then(|profiler| profiler.statistics().ok())
+                else {
                     continue;
                 };
                 let (seconds, samples) = (started.elapsed().as_secs_f64(), statistics.delivered.samples);

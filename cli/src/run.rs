@@ -147,7 +147,9 @@ fn why_empty(profile: &Profile) -> String {
             "no samples: the event `{event}` did not occur while the guest ran; it may have ended too soon for the rate"
         ),
         (_, outside) if outside > 0 && lost == 0 => {
-            format!("no samples: all {outside} ticks fell outside the guest, before it started or after it ended")
+            format!(
+                "no samples: all {outside} ticks fell outside the guest, before it started or after it ended"
+            )
         }
         (ticks, _) => format!("no samples: of {ticks} ticks {lost} were lost"),
     }

@@ -46,9 +46,8 @@ fn run_component(
     let mut store = Store::new(&guest.engine, state);
     profiler.attach(&mut store)?;
     profiler.start()?;
-    let result = ready
-        .instantiate(&mut store)
-        .and_then(|command| command.wasi_cli_run().call_run(&mut store));
+    let result =
+        ready.instantiate(&mut store).and_then(|command| command.wasi_cli_run().call_run(&mut store));
     Ok(match result {
         Ok(Ok(())) => EndReason::Finished,
         // A command that only says that it failed.
@@ -115,7 +114,8 @@ impl Call {
             let expected = if types.is_empty() { "no arguments".to_owned() } else { types.join(", ") };
             return Err(Failure::ArgumentCount { name: name.clone(), expected, given: given.len() });
         }
-        let parameters = ty.params().zip(given).map(|(ty, text)| value(name, &ty, text)).collect::<Result<_, _>>()?;
+        let parameters =
+            ty.params().zip(given).map(|(ty, text)| value(name, &ty, text)).collect::<Result<_, _>>()?;
         Ok(Self { export: name.clone(), parameters, results: ty.results().len() })
     }
 
@@ -178,16 +178,18 @@ fn context(guest: &Loaded, arguments: &Run) -> Result<WasiCtxBuilder, Failure> {
         match variable.split_once('=') {
             Some((name, value)) => wasi.env(name, value),
             None => {
-                let value = std::env::var(variable)
-                    .map_err(|_| Failure::Environment { name: variable.clone() })?;
+                let value =
+                    std::env::var(variable).map_err(|_| Failure::Environment { name: variable.clone() })?;
                 wasi.env(variable, value)
             }
         };
     }
     for directory in &arguments.directories {
         let (host, inside) = directory.split_once("::").unwrap_or((directory, directory));
-        wasi.preopened_dir(host, inside, FsPerms::ReadWrite)
-            .map_err(|error| Failure::Directory { directory: directory.clone(), reason: Failure::reason(&error) })?;
+        wasi.preopened_dir(host, inside, FsPerms::ReadWrite).map_err(|error| Failure::Directory {
+            directory: directory.clone(),
+            reason: Failure::reason(&error),
+        })?;
     }
     Ok(wasi)
 }

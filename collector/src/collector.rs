@@ -161,6 +161,7 @@ impl Session {
 
     fn drain(&mut self) {
         for channel in &self.channels {
+            channel.drained();
             // What arrives while this runs may wait for the next time: a bound on the work.
             let mut words_left = channel.ring.capacity();
             loop {
@@ -171,7 +172,9 @@ impl Session {
                 words_left = words_left.saturating_sub(self.record.len());
                 match Sample::decode(&self.record) {
                     Some(sample) => self.aggregator.add(&sample, &self.registry),
-                    None => debug_assert!(false, "the handler wrote a record that is none: {:x?}", self.record),
+                    None => {
+                        debug_assert!(false, "the handler wrote a record that is none: {:x?}", self.record)
+                    }
                 }
             }
         }
@@ -182,9 +185,8 @@ impl Session {
         symbols::add_stacks(&self.aggregator, &self.registry, &mut profile)?;
         profile.metadata.statistics = self.statistics();
         profile.metadata.notices.extend(self.registry.notices());
-        let in_use = |channel: &Arc<Channel>| {
-            channel.ring.high_water() as f64 / channel.ring.capacity().max(1) as f64
-        };
+        let in_use =
+            |channel: &Arc<Channel>| channel.ring.high_water() as f64 / channel.ring.capacity().max(1) as f64;
         Ok(Snapshot { profile, ring_high_water: self.channels.iter().map(in_use).fold(0.0, f64::max) })
     }
 

@@ -17,7 +17,8 @@ pub(crate) fn add_stacks(
     let mut symbols = Symbols { registry, known: HashMap::new() };
     let mut stacks: Vec<_> = aggregator.stacks().collect();
     // By weight, then by frames: the same samples give the same profile.
-    stacks.sort_by(|(left, a), (right, b)| b.weight.cmp(&a.weight).then_with(|| left.len().cmp(&right.len())));
+    stacks
+        .sort_by(|(left, a), (right, b)| b.weight.cmp(&a.weight).then_with(|| left.len().cmp(&right.len())));
     let mut frames = Vec::new();
     for (located, tally) in stacks {
         frames.clear();

@@ -36,8 +36,7 @@ pub(crate) fn store_context(mut store: impl AsContextMut, func: &Func) -> Result
         });
     }
     // SAFETY: a `VMContext`, as the magic says, which holds the address of its store's context.
-    let context =
-        unsafe { vmctx.add(HostPtr.vmctx_store_context().into()).cast::<*mut u8>().read() };
+    let context = unsafe { vmctx.add(HostPtr.vmctx_store_context().into()).cast::<*mut u8>().read() };
     // SAFETY: a `VMStoreContext` of this version of Wasmtime; `StoreHook` closes it before the store goes.
     Ok(unsafe { StoreContext::new(context, exit_state_layout()) })
 }

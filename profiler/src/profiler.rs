@@ -18,7 +18,8 @@ use crate::store::StoreHook;
 static EXISTS: AtomicBool = AtomicBool::new(false);
 
 /// `(module (func (export "")))`: a function to find a store's context by.
-const PROBE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x04\x01\0\0\0\x0a\x04\x01\x02\0\x0b";
+const PROBE: &[u8] =
+    b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x04\x01\0\0\0\x0a\x04\x01\x02\0\x0b";
 
 /// What is known of a guest besides its compiled code.
 #[derive(Clone, Debug, Default)]

@@ -127,7 +127,9 @@ impl Shared {
 impl Session {
     fn arm(&mut self, thread: &Thread, options: &Options) {
         let armed = self.plan.arm(thread.id).and_then(|source| {
-            let channel = Arc::new(Channel::new(options.ring_words, thread.id));
+            let source = Arc::new(source);
+            let vary = Arc::clone(&source);
+            let channel = Arc::new(Channel::new(options.ring_words, thread.id, move || vary.vary_period()));
             self.collector.add(Arc::clone(&channel));
             thread.arm(Armed { source, channel, frame_limit: options.frame_limit })
         });

@@ -48,7 +48,8 @@ pub(crate) fn install(signal: Signal) -> Result<(), Error> {
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_RESTART;
     let action = SigAction::new(SigHandler::SigAction(on_signal), flags, SigSet::empty());
     // SAFETY: `on_signal` is async-signal-safe.
-    let previous = unsafe { sigaction(signal, &action) }.map_err(Error::system("install the signal handler"))?;
+    let previous =
+        unsafe { sigaction(signal, &action) }.map_err(Error::system("install the signal handler"))?;
     if matches!(previous.handler(), SigHandler::Handler(_) | SigHandler::SigAction(_)) {
         PREVIOUS.store(Box::into_raw(Box::new(previous)), Ordering::Release);
     }

@@ -29,7 +29,7 @@ use crate::source::{SignalInfo, Source, Ticks};
 /// What a thread has while a session runs.
 #[derive(Debug)]
 pub(crate) struct Armed {
-    pub(crate) source: Source,
+    pub(crate) source: Arc<Source>,
     pub(crate) channel: Arc<Channel>,
     pub(crate) frame_limit: usize,
 }
@@ -126,12 +126,18 @@ impl Thread {
         let mut record = armed.channel.ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
         let mut frames = 0usize;
-        let end =
-            stack::walk::<Native, _>(registers, &memory, table, activations, armed.frame_limit, &mut |frame| {
+        let end = stack::walk::<Native, _>(
+            registers,
+            &memory,
+            table,
+            activations,
+            armed.frame_limit,
+            &mut |frame| {
                 full = full || record.push(frame.encode()).is_err();
                 frames = frames.wrapping_add(1);
                 if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
+            },
+        );
         if let Some(cause) = LossCause::of_walk(end) {
             return Fate::Lost(cause);
         }
@@ -239,7 +245,9 @@ pub(crate) fn with_current<R>(shared: &Arc<Shared>, act: impl FnOnce(&Thread) ->
 pub(crate) fn with_existing(shared: &Arc<Shared>, act: impl FnOnce(&Thread)) {
     // A thread that is ending has let go of it.
     let _ = CURRENT.try_with(|current| {
-        if let Some(thread) = current.0.borrow().as_deref().filter(|thread| Arc::ptr_eq(&thread.shared, shared)) {
+        if let Some(thread) =
+            current.0.borrow().as_deref().filter(|thread| Arc::ptr_eq(&thread.shared, shared))
+        {
             act(thread);
         }
     });

@@ -4,6 +4,7 @@
 //! signal handler asks the source how many ticks a signal stands for and what they weigh.
 
 mod perf;
+mod period;
 mod timer;
 
 use std::io;
@@ -29,7 +30,7 @@ pub(crate) struct Ticks {
     pub(crate) time: u64,
 }
 
-/// A source that is armed on a thread. Dropping it disarms it.
+/// A source that is armed on a thread. Dropping it ends its ticks.
 #[derive(Debug)]
 pub(crate) enum Source {
     Perf(PerfSource),
@@ -89,12 +90,14 @@ impl Plan {
         let engine = match event {
             Event::Wall => Engine::Timer(Clock::Monotonic),
             Event::CpuTimer => Engine::Timer(Clock::ThreadCpu),
-            Event::Perf(perf) => open(perf, rate, probe, &mut notices)
-                .map_err(|source| refused(event, source))?,
+            Event::Perf(perf) => {
+                open(perf, rate, probe, &mut notices).map_err(|source| refused(event, source))?
+            }
             Event::Cpu => match open(PerfEvent::cpu_clock(), rate, probe, &mut notices) {
                 Ok(engine) => engine,
                 Err(refusal) => {
-                    notices.push(format!("perf events are refused ({refusal}): sampling with a CPU-time timer"));
+                    notices
+                        .push(format!("perf events are refused ({refusal}): sampling with a CPU-time timer"));
                     Engine::Timer(Clock::ThreadCpu)
                 }
             },
@@ -163,6 +166,14 @@ impl Source {
         match self {
             Self::Perf(source) => source.stop(),
             Self::Timer(source) => source.stop(),
+        }
+    }
+
+    /// Changes the period a little; see [`period`]. Called by the collector, now and then.
+    pub(crate) fn vary_period(&self) {
+        match self {
+            Self::Perf(source) => source.vary_period(),
+            Self::Timer(source) => source.vary_period(),
         }
     }
 

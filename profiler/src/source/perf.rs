@@ -18,6 +18,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{SysconfVar, sysconf};
@@ -26,6 +27,7 @@ use perf_event_open::config::{
 };
 use perf_event_open::count::Counter;
 
+use super::period::VaryingPeriod;
 use super::{Plan, SignalInfo, Ticks};
 use crate::error::Error;
 use crate::event::{Kind, PerfEvent};
@@ -42,6 +44,8 @@ pub(crate) struct PerfSource {
     descriptor: i32,
     buffer: Buffer,
     period: u64,
+    /// `None` for events that are not time: there the kernel adjusts the period to the rate.
+    varying: Option<Mutex<VaryingPeriod>>,
     /// Weigh by overflows instead of by count; see the module's documentation.
     by_period: bool,
     /// The event's count at the last overflow that the handler has seen. Handler only.
@@ -77,6 +81,7 @@ impl PerfSource {
             descriptor,
             buffer,
             period: plan.period(),
+            varying: event.is_time().then(|| VaryingPeriod::new(plan.period()).into()),
             by_period: user_only && event.is_time(),
             counted: AtomicU64::new(0),
         })
@@ -89,6 +94,16 @@ impl PerfSource {
     pub(super) fn stop(&self) {
         if let Err(error) = self.counter.disable() {
             tracing::warn!("cannot stop a perf event: {error}");
+        }
+    }
+
+    pub(super) fn vary_period(&self) {
+        const PERF_EVENT_IOC_PERIOD: libc::c_ulong = 0x4008_2404;
+        let Some(varying) = &self.varying else { return };
+        let Some(period) = varying.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
+        // SAFETY: an `ioctl` on a descriptor that is open, which reads 64 bits from the address.
+        if unsafe { libc::ioctl(self.descriptor, PERF_EVENT_IOC_PERIOD, &raw const period) } == -1 {
+            tracing::warn!("cannot change the period of a perf event: {}", io::Error::last_os_error());
         }
     }
 
@@ -112,7 +127,7 @@ impl PerfSource {
 }
 
 fn open_counter(event: PerfEvent, rate: u32, user_only: bool, thread_id: u32) -> io::Result<Counter> {
-    // A fixed period where the event is time: the rate is then exact, and the samples equidistant in it.
+    // A period where the event is time; elsewhere the kernel adjusts it to the rate.
     let sample_on = match event.is_time() {
         true => SampleOn::Count(1_000_000_000 / u64::from(rate)),
         false => SampleOn::Freq(u64::from(rate)),
@@ -171,7 +186,8 @@ struct Overflows {
 
 impl Buffer {
     fn map(counter: &Counter) -> io::Result<Self> {
-        let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|page| usize::try_from(page).ok()).unwrap_or(4096);
+        let page =
+            sysconf(SysconfVar::PAGE_SIZE)?.and_then(|page| usize::try_from(page).ok()).unwrap_or(4096);
         let length = NonZeroUsize::new(2 * page).unwrap_or(NonZeroUsize::MIN);
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice affects no memory of ours.
@@ -210,10 +226,13 @@ impl Buffer {
             match kind {
                 PERF_RECORD_SAMPLE => {
                     overflows.number = overflows.number.wrapping_add(1);
-                    overflows.last = Some((self.data(tail.wrapping_add(16)), self.data(tail.wrapping_add(8))));
+                    overflows.last =
+                        Some((self.data(tail.wrapping_add(16)), self.data(tail.wrapping_add(8))));
                 }
                 // The buffer was full: id, then how many records were lost.
-                PERF_RECORD_LOST => overflows.number = overflows.number.wrapping_add(self.data(tail.wrapping_add(16))),
+                PERF_RECORD_LOST => {
+                    overflows.number = overflows.number.wrapping_add(self.data(tail.wrapping_add(16)))
+                }
                 _ => {}
             }
             // A record has at least its header; anything else would be a broken buffer, which is skipped whole.

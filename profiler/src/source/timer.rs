@@ -1,14 +1,19 @@
 //! POSIX timers: a tick each period of a clock.
 //!
 //! A timer has at most one signal on its way. Expirations that happen meanwhile are counted by the kernel and
-//! come with the signal as its overrun, so that the weight of a sample is exact however late it is.
+//! come with the signal as its overrun. On the wall clock a sample weighs the time since the one before it, which
+//! the vDSO tells without a system call. The thread's CPU time cannot be had that way: there, each expiration
+//! weighs a period, which therefore does not vary.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{SigEvent, SigevNotify};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
+use super::period::VaryingPeriod;
 use super::{Plan, SignalInfo, Ticks};
 use crate::error::Error;
 
@@ -50,15 +55,27 @@ pub(crate) fn kernel_tick_rate() -> Option<f64> {
 
 /// A timer that signals one thread.
 pub(crate) struct TimerSource {
-    timer: std::sync::Mutex<Timer>,
+    timer: Mutex<RunningTimer>,
+    clock: Clock,
     period: u64,
     /// What the timer's signals carry, to be told from other timers'.
     value: usize,
+    /// When the last tick was handled, or the timer started. The handler's once that has happened.
+    last: AtomicU64,
 }
+
+struct RunningTimer {
+    timer: Timer,
+    is_running: bool,
+    varying: VaryingPeriod,
+}
+
+// SAFETY: a POSIX timer belongs to the process; any of its threads may set it.
+unsafe impl Send for RunningTimer {}
 
 impl std::fmt::Debug for TimerSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TimerSource").field("period", &self.period).finish_non_exhaustive()
+        f.debug_struct("TimerSource").field("clock", &self.clock).finish_non_exhaustive()
     }
 }
 
@@ -70,31 +87,61 @@ impl TimerSource {
             SigevNotify::SigevThreadId { signal: plan.signal, thread_id, si_value: value.cast_signed() };
         let timer = Timer::new(clock.of_thread(thread_id), SigEvent::new(notify))
             .map_err(Error::system("create a timer"))?;
-        Ok(Self { timer: timer.into(), period: plan.period(), value })
+        let period = plan.period();
+        let timer = RunningTimer { timer, is_running: false, varying: VaryingPeriod::new(period) };
+        Ok(Self { timer: timer.into(), clock, period, value, last: AtomicU64::new(0) })
+    }
+
+    fn timer(&self) -> MutexGuard<'_, RunningTimer> {
+        self.timer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn start(&self) -> Result<(), Error> {
-        self.set(Duration::from_nanos(self.period)).map_err(Error::system("start a timer"))
+        let mut timer = self.timer();
+        self.last.store(monotonic_time(), Ordering::Relaxed);
+        timer.is_running = true;
+        timer.set(self.period).map_err(Error::system("start a timer"))
     }
 
     pub(super) fn stop(&self) {
+        let mut timer = self.timer();
+        timer.is_running = false;
         // A timer that cannot be stopped here is deleted when it is dropped.
-        if let Err(error) = self.set(Duration::ZERO) {
+        if let Err(error) = timer.set(0) {
             tracing::warn!("cannot stop a timer: {error}");
         }
     }
 
-    fn set(&self, period: Duration) -> nix::Result<()> {
-        let mut timer = self.timer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        timer.set(Expiration::Interval(period.into()), TimerSetTimeFlags::empty())
+    pub(super) fn vary_period(&self) {
+        let mut timer = self.timer();
+        if self.clock == Clock::Monotonic
+            && timer.is_running
+            && let Some(period) = timer.varying.next()
+            && let Err(error) = timer.set(period)
+        {
+            tracing::warn!("cannot change a timer: {error}");
+        }
     }
 
     pub(super) fn ticks(&self, info: &SignalInfo) -> Option<Ticks> {
         if info.code != SI_TIMER || info.value != self.value {
             return None;
         }
+        let time = monotonic_time();
         let count = u64::from(info.overrun.max(0).unsigned_abs()).saturating_add(1);
-        Some(Ticks { count, weight: count.saturating_mul(self.period), time: monotonic_time() })
+        let weight = match self.clock {
+            Clock::Monotonic => time.saturating_sub(self.last.swap(time, Ordering::Relaxed)),
+            Clock::ThreadCpu => count.saturating_mul(self.period),
+        };
+        Some(Ticks { count, weight, time })
+    }
+}
+
+impl RunningTimer {
+    /// Expires each `period` nanoseconds from now on; never, if it is 0.
+    fn set(&mut self, period: u64) -> nix::Result<()> {
+        let period = Duration::from_nanos(period).into();
+        self.timer.set(Expiration::Interval(period), TimerSetTimeFlags::empty())
     }
 }
 
