@@ -9,7 +9,7 @@ use flamewalk_handler::code::{CodeKind, Function};
 use flamewalk_handler::registry::{Reader, Registry};
 use flamewalk_handler::ring::{Ring, Word};
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -22,46 +22,80 @@ fn record(id: u64, length: u64) -> Vec<u64> {
     (0..length).map(|index| id << 40 | index << 32 | length).collect()
 }
 
-fn write(ring: &Ring<Box<[Word]>>, record: &[u64]) -> bool {
-    let mut writer = ring.begin();
-    if record.iter().any(|word| writer.push(*word).is_err()) {
-        return false;
-    }
-    writer.commit();
-    true
+/// A ring, and a word that both threads change before each step.
+///
+/// `loom` tries another order of two threads only at the last access to a value that both use. The producer's own
+/// loads of `head` stand between the consumer's and the producer's stores, so that without this no order but one
+/// would be tried. A relaxed change of another word orders nothing.
+struct Model {
+    ring: Ring<Box<[Word]>>,
+    steps: AtomicUsize,
 }
 
-fn read(ring: &Ring<Box<[Word]>>) -> Option<Vec<u64>> {
-    let mut words = vec![];
-    ring.pop(|word| words.push(word)).then_some(words)
+impl Model {
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn write(&self, record: &[u64]) -> bool {
+        self.step();
+        let mut writer = self.ring.begin();
+        if record.iter().any(|word| writer.push(*word).is_err()) {
+            return false;
+        }
+        self.step();
+        writer.commit();
+        true
+    }
+
+    fn read(&self) -> Option<Vec<u64>> {
+        self.step();
+        let mut words = vec![];
+        self.ring.pop(|word| words.push(word)).then_some(words)
+    }
 }
 
 /// What is committed comes out whole, once, and in order; what finds no room leaves no trace.
 fn ring_model(capacity: usize, lengths: &'static [u64], reads: usize) {
-    let words: Box<[Word]> = (0..capacity).map(|_| Word::default()).collect();
-    let ring = Arc::new(Ring::new(words));
+    let ring = Ring::new((0..capacity).map(|_| Word::default()).collect());
+    let model = Arc::new(Model { ring, steps: AtomicUsize::new(0) });
     let producer = {
-        let ring = Arc::clone(&ring);
+        let model = Arc::clone(&model);
         loom::thread::spawn(move || {
             let records = lengths.iter().zip(1..).map(|(length, id)| record(id, *length));
-            records.filter(|record| write(&ring, record)).collect::<Vec<_>>()
+            records.filter(|record| model.write(record)).collect::<Vec<_>>()
         })
     };
-    let mut read_records: Vec<Vec<u64>> = (0..reads).filter_map(|_| read(&ring)).collect();
+    let mut read: Vec<Vec<u64>> = (0..reads).filter_map(|_| model.read()).collect();
+    SEEN.fetch_or(1 << read.len(), std::sync::atomic::Ordering::Relaxed);
     let committed = producer.join().unwrap();
-    read_records.extend(std::iter::from_fn(|| read(&ring)));
-    assert_eq!(read_records, committed);
-    assert!(ring.high_water() <= capacity);
+    read.extend(std::iter::from_fn(|| model.read()));
+    assert_eq!(read, committed);
+    SEEN.fetch_or(0x100 << committed.len(), std::sync::atomic::Ordering::Relaxed);
+    assert!(model.ring.high_water() <= capacity);
+}
+
+/// Which numbers of records were read while the producer ran (from bit 0), and committed (from bit 8), in any order
+/// of events that was tried; so that a model cannot pass by trying only one.
+static SEEN: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// Checks one ring after the other, since they share `SEEN`.
+fn check_ring(capacity: usize, lengths: &'static [u64], reads: usize, seen: usize) {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap();
+    SEEN.store(0, std::sync::atomic::Ordering::Relaxed);
+    check(3, move || ring_model(capacity, lengths, reads));
+    assert_eq!(SEEN.load(std::sync::atomic::Ordering::Relaxed), seen);
 }
 
 #[test]
 fn ring_delivers_whole_records_in_order() {
-    check(3, || ring_model(4, &[1, 2, 1], 2));
+    check_ring(4, &[1, 2, 1], 2, 0x807);
 }
 
 #[test]
 fn ring_drops_whole_records_when_it_is_full() {
-    check(3, || ring_model(4, &[3, 2, 3], 2));
+    check_ring(4, &[3, 2, 2], 2, 0xe07);
 }
 
 const TEXT: Range<usize> = 0x1000..0x1010;
