@@ -213,6 +213,13 @@ mod tests {
     }
 
     proptest! {
+        // Miri is a thousand times slower.
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 3 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         /// The naive reference is a scan of every function of every image.
         #[test]
         fn find_agrees_with_a_linear_scan(

@@ -1,0 +1,85 @@
+//! A signal handler over all of this crate's handler side, to be linked without a panic handler that exists and
+//! without an allocator: see `.ci/handler-has-no-panics`.
+#![no_std]
+
+use core::ops::{ControlFlow, Deref};
+
+use flamewalk_handler::activation::{ActivationStack, StoreContext};
+use flamewalk_handler::arch::{Native, Registers};
+use flamewalk_handler::memory::LiveStack;
+use flamewalk_handler::record::{HEADER_WORDS, Header};
+use flamewalk_handler::registry::{Reader, Registry};
+use flamewalk_handler::ring::{Ring, Word};
+use flamewalk_handler::stack::walk;
+use flamewalk_handler::statistics::{Counters, Fate, LossCause};
+
+unsafe extern "C" {
+    /// Defined nowhere: what can panic cannot be linked.
+    fn this_can_panic() -> !;
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: never linked.
+    unsafe { this_can_panic() }
+}
+
+/// A reference to a store's context.
+pub struct Context(&'static StoreContext);
+
+impl Deref for Context {
+    type Target = StoreContext;
+
+    fn deref(&self) -> &StoreContext {
+        self.0
+    }
+}
+
+/// What a thread's handler reaches.
+pub struct Thread {
+    registry: Registry,
+    reader: Reader,
+    activations: ActivationStack<Context>,
+    ring: Ring<&'static [Word]>,
+    counters: Counters,
+}
+
+/// Takes one sample.
+///
+/// # Safety
+///
+/// None: it is never run.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom: usize, top: usize, limit: usize) {
+    // SAFETY: it is never run.
+    let Some(stack) = (unsafe { LiveStack::new(registers.sp, &(bottom..top)) }) else {
+        thread.counters.count(Fate::Lost(LossCause::UnknownStack), 1, 1);
+        return;
+    };
+    let fate = thread.registry.read(&thread.reader, |table| {
+        let mut writer = thread.ring.begin();
+        let mut full = (0..HEADER_WORDS).any(|_| writer.push(0).is_err());
+        // SAFETY: it is never run.
+        let activations = unsafe { thread.activations.exit_states() };
+        let end = walk::<Native, LiveStack>(registers, &stack, table, activations, limit, &mut |frame| {
+            full |= writer.push(frame.encode()).is_err();
+            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if full {
+            return Fate::Lost(LossCause::RingFull);
+        }
+        if let Some(cause) = LossCause::of_walk(end) {
+            return Fate::Lost(cause);
+        }
+        let header = Header { ticks: 1, end, weight: 1, time: 0, generation: table.generation() };
+        let frames = writer.length().saturating_sub(HEADER_WORDS);
+        for (index, word) in header.encode(frames).into_iter().enumerate() {
+            writer.set(index, word);
+        }
+        writer.commit();
+        Fate::Delivered
+    });
+    #[cfg(control)]
+    assert!(limit < top);
+    thread.counters.count(fate, 1, 1);
+}
