@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let output = std::env::args().nth(1).unwrap_or_else(|| "embed.svg".to_owned());
 
     // An embedding as any other: an engine, a guest and a store.
-    let wasm = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/guests/known_answer.wasm"))?;
+    let wasm = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/guests/wasm/known_answer.wasm"))?;
     let engine = Engine::default();
     let module = Module::new(&engine, &wasm)?;
     let mut linker = Linker::new(&engine);

@@ -67,6 +67,12 @@ pub enum Error {
         /// What Wasmtime said.
         message: String,
     },
+    /// The start-up check has failed: profiles would be wrong.
+    #[error("this engine or build of Wasmtime is not as flamewalk {} expects, so that stacks would be wrong: {what}", env!("CARGO_PKG_VERSION"))]
+    Unexpected {
+        /// What is not as expected.
+        what: String,
+    },
     /// The profile's totals do not fit.
     #[error(transparent)]
     Profile(#[from] flamewalk_profile::ProfileError),

@@ -22,6 +22,7 @@
 //!
 //! See the pages on [accuracy], [overhead] and [security].
 
+mod check;
 mod error;
 mod event;
 mod layout;

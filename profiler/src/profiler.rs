@@ -9,6 +9,7 @@ use flamewalk_symbolizer::{CodeImage, GuestBinary, Symbolizer};
 use wasmtime::component::Component;
 use wasmtime::{AsContextMut, Engine, Func, Instance, Module, Store};
 
+use crate::check;
 use crate::error::Error;
 use crate::options::Options;
 use crate::session::Shared;
@@ -71,7 +72,7 @@ pub struct Profiler {
     shared: Arc<Shared>,
     /// The code of registered guests, so that its addresses are not used for anything else meanwhile.
     code: Mutex<Vec<(ImageId, Code)>>,
-    /// The probe, compiled for the engine of the last store that was attached.
+    /// The probe, compiled for the engine of the last store that was attached, which has been checked.
     probe: Mutex<Option<Module>>,
     /// Makes room for the next profiler when it is dropped, which is last.
     _only: OnlyOne,
@@ -163,7 +164,8 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] if the store does not let the instance be made.
+    /// [`Error::Store`] if the store does not let the instance be made; [`Error::Unexpected`] or [`Error::Code`]
+    /// if the engine is not one whose stacks can be walked, which is checked once for each engine.
     pub fn attach<T: 'static>(&self, store: &mut Store<T>) -> Result<(), Error> {
         let hook = self.hook(&mut *store)?;
         store.call_hook(move |_, event| {
@@ -180,8 +182,7 @@ impl Profiler {
     ///
     /// As for [`Profiler::attach`].
     pub fn hook(&self, mut store: impl AsContextMut) -> Result<StoreHook, Error> {
-        let refused = |error: wasmtime::Error| Error::Store { message: format!("{error:#}") };
-        let probe = self.probe(store.as_context_mut().engine()).map_err(refused)?;
+        let probe = self.probe(store.as_context_mut().engine())?;
         let instance = Instance::new(&mut store, &probe, &[]).map_err(refused)?;
         let func = instance
             .get_func(&mut store, "")
@@ -199,12 +200,13 @@ impl Profiler {
         StoreHook::new(Arc::clone(&self.shared), store, func)
     }
 
-    fn probe(&self, engine: &Engine) -> wasmtime::Result<Module> {
+    fn probe(&self, engine: &Engine) -> Result<Module, Error> {
         let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
         match probe.as_ref().filter(|probe| Engine::same(probe.engine(), engine)) {
             Some(known) => Ok(known.clone()),
             None => {
-                let module = Module::new(engine, PROBE)?;
+                check::check(engine)?;
+                let module = Module::new(engine, PROBE).map_err(refused)?;
                 *probe = Some(module.clone());
                 Ok(module)
             }
@@ -268,7 +270,11 @@ impl Drop for Profiler {
 /// # Safety
 ///
 /// The range must be mapped for as long as the result is used.
-unsafe fn image_bytes<'a>(range: std::ops::Range<*const u8>) -> &'a [u8] {
+pub(crate) unsafe fn image_bytes<'a>(range: std::ops::Range<*const u8>) -> &'a [u8] {
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts(range.start, range.end.addr() - range.start.addr()) }
+}
+
+fn refused(error: wasmtime::Error) -> Error {
+    Error::Store { message: format!("{error:#}") }
 }

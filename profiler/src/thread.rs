@@ -254,7 +254,7 @@ pub(crate) fn with_existing(shared: &Arc<Shared>, act: impl FnOnce(&Thread)) {
 }
 
 /// The addresses of the calling thread's stack.
-fn stack_bounds() -> Result<Range<usize>, Error> {
+pub(crate) fn stack_bounds() -> Result<Range<usize>, Error> {
     let mut attributes = std::mem::MaybeUninit::uninit();
     let mut start = ptr::null_mut();
     let mut size = 0;
