@@ -10,6 +10,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod run;
+mod terminal;
 mod wasi;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use crate::guest::Loaded;
 use crate::interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::terminal;
 use crate::wasi;
 
 const TRAPPED: u8 = 134;
@@ -111,7 +112,9 @@ impl Finish {
         if profile.is_empty() {
             eprintln!("flamewalk: {}", why_empty(profile));
         } else {
-            eprint!("{}", hottest(profile, self.top));
+            let mut table = hottest(profile, self.top);
+            table.columns = terminal::columns();
+            eprint!("{table}");
         }
         for notice in &profile.metadata.notices {
             eprintln!("flamewalk: {notice}");
