@@ -1,45 +1,67 @@
 //! From text offsets to bytecode offsets: `.wasmtime.addrmap`.
 
+use std::sync::OnceLock;
+
 use flamewalk_handler::code::Function;
-use wasmtime_environ::{iterate_address_map, lookup_file_pos};
+use wasmtime_environ::{FilePos, iterate_address_map};
 
-/// How far back from an unmapped instruction the last mapped one is looked for, in bytes. Compiled code has no
-/// unmapped stretch that comes near; the bound is for images that were tampered with.
-const LONGEST_UNMAPPED_STRETCH: u32 = 4096;
-
-/// A copy of the section. Bytecode offsets are relative to the start of the binary that was compiled: of the
-/// whole component for a component's core modules, of the adapter itself for a fused adapter.
+/// A copy of the section, decoded when the first address is looked up.
+///
+/// Bytecode offsets are relative to the start of the binary that was compiled: of the whole component for a
+/// component's core modules, of the adapter itself for a fused adapter.
 #[derive(Debug)]
-pub(crate) struct AddressMap(Box<[u8]>);
+pub(crate) struct AddressMap {
+    section: Box<[u8]>,
+    entries: OnceLock<Vec<Entry>>,
+}
+
+/// From a text offset to that of the next entry, code comes from one instruction, or from none in particular: a
+/// prologue, a spill, a constant, code that Wasmtime inlined.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    text: u32,
+    position: FilePos,
+}
 
 impl AddressMap {
     pub(crate) fn new(section: &[u8]) -> AddressMap {
-        AddressMap(section.into())
+        AddressMap { section: section.into(), entries: OnceLock::new() }
     }
 
-    /// The bytecode offset of the instruction at `offset`, or of the nearest one before it in `function` if
-    /// the instruction itself comes from none (a prologue, a spill).
-    pub(crate) fn find(&self, function: Function, offset: u32) -> Option<u32> {
-        let first = function.start.max(offset.saturating_sub(LONGEST_UNMAPPED_STRETCH));
-        (first..=offset).rev().find_map(|offset| {
-            let offset = usize::try_from(offset).ok()?;
-            lookup_file_pos(&self.0, offset)?.file_offset()
+    fn entries(&self) -> &[Entry] {
+        self.entries.get_or_init(|| {
+            let decoded = iterate_address_map(&self.section).into_iter().flatten();
+            let decoded = decoded.map(|(text, position)| Entry { text, position });
+            // An entry takes a byte at least; more entries than bytes are damage.
+            let mut entries: Vec<Entry> = decoded.take(self.section.len()).collect();
+            entries.sort_by_key(|entry| entry.text);
+            entries
         })
     }
 
-    /// For each function, the bytecode offset of its first mapped instruction. `functions` are sorted.
-    pub(crate) fn first_instructions(&self, functions: &[Function]) -> Vec<Option<u32>> {
-        let mut first = vec![None; functions.len()];
-        let mut index = 0;
-        for (offset, position) in iterate_address_map(&self.0).into_iter().flatten() {
-            while functions.get(index).is_some_and(|function| function.end() <= offset) {
-                index += 1;
-            }
-            let Some(function) = functions.get(index) else { break };
-            if function.start <= offset && first[index].is_none() {
-                first[index] = position.file_offset();
-            }
-        }
-        first
+    /// The entries of a function up to a text offset.
+    fn entries_before(&self, function: Function, offset: u32) -> &[Entry] {
+        let entries = self.entries();
+        let start = entries.partition_point(|entry| entry.text < function.start);
+        let end = entries.partition_point(|entry| entry.text <= offset);
+        entries.get(start..end).unwrap_or_default()
+    }
+
+    /// The bytecode offset of the instruction at `offset` in `function`.
+    pub(crate) fn find(&self, function: Function, offset: u32) -> Option<u32> {
+        self.entries_before(function, offset).last()?.position.file_offset()
+    }
+
+    /// The bytecode offset of the instruction at `offset` in `function`, or of the nearest one before it.
+    pub(crate) fn find_nearest(&self, function: Function, offset: u32) -> Option<u32> {
+        let before = self.entries_before(function, offset);
+        before.iter().rev().find_map(|entry| entry.position.file_offset())
+    }
+
+    /// For each function, the lowest bytecode offset of its instructions. `functions` are sorted.
+    pub(crate) fn lowest_offsets(&self, functions: &[Function]) -> Vec<Option<u32>> {
+        let entries =
+            functions.iter().map(|function| self.entries_before(*function, function.end().saturating_sub(1)));
+        entries.map(|entries| entries.iter().filter_map(|entry| entry.position.file_offset()).min()).collect()
     }
 }

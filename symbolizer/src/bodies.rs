@@ -23,8 +23,8 @@ impl Body {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bodies {
     bodies: Vec<Body>,
-    /// Whether a body's start is that of its first instruction with machine code, since nothing better is
-    /// known, and not that of its locals.
+    /// Whether a body's start is that of the first instruction in it that has machine code, since nothing better
+    /// is known, and not that of its locals.
     is_approximate: bool,
 }
 
@@ -34,12 +34,12 @@ impl Bodies {
         Bodies { bodies, is_approximate: false }
     }
 
-    /// Bodies of which only the first instruction that has machine code is known, `None` for a function without
-    /// one. Empty if the instructions are not in the order of the functions.
-    pub(crate) fn approximate(first_instructions: &[Option<u32>]) -> Bodies {
-        let mut bodies = Vec::with_capacity(first_instructions.len());
+    /// Bodies of which only the offset of the first instruction that has machine code is known, `None` for a
+    /// function without one. Empty if these are not in the order of the functions.
+    pub(crate) fn approximate(lowest_offsets: &[Option<u32>]) -> Bodies {
+        let mut bodies = Vec::with_capacity(lowest_offsets.len());
         let mut end = u32::MAX;
-        for first in first_instructions.iter().rev() {
+        for first in lowest_offsets.iter().rev() {
             let start = first.unwrap_or(end);
             if start > end {
                 return Bodies::default();

@@ -34,16 +34,26 @@ type Reader<'data> = EndianSlice<'data, LittleEndian>;
 type Sections<'data> = gimli::Dwarf<Reader<'data>>;
 type Unit<'data> = gimli::Unit<Reader<'data>>;
 
-/// Why reading stopped.
+/// Why reading a part stopped.
 #[derive(Debug)]
 enum Stop {
     Malformed(gimli::Error),
     OutOfFuel,
 }
 
+/// Why all reading stopped; a part that is malformed does not cost the rest.
+#[derive(Debug)]
+struct OutOfFuel;
+
 impl From<gimli::Error> for Stop {
     fn from(error: gimli::Error) -> Stop {
         Stop::Malformed(error)
+    }
+}
+
+impl From<OutOfFuel> for Stop {
+    fn from(_: OutOfFuel) -> Stop {
+        Stop::OutOfFuel
     }
 }
 
@@ -123,22 +133,17 @@ impl Dwarf {
         let sections = load(&self.bytes, &self.sections);
         match self.state.frames(&sections, &self.bodies, body, address) {
             Ok(frames) => {
-                self.note_foreign_units();
+                self.note_damage();
                 frames
             }
-            Err(Stop::OutOfFuel) => {
+            Err(OutOfFuel) => {
                 self.damage = Some(Damage::TooExpensive);
-                Vec::new()
-            }
-            Err(Stop::Malformed(error)) => {
-                let message = error.to_string();
-                self.damage.get_or_insert(Damage::Malformed { message });
                 Vec::new()
             }
         }
     }
 
-    fn note_foreign_units(&mut self) {
+    fn note_damage(&mut self) {
         if let Some(units) = &self.state.units {
             if let Some(all_zero) = units.describe_other_code() {
                 self.damage = Some(Damage::DescribesOtherCode { all_zero });
@@ -166,45 +171,48 @@ impl State {
         bodies: &Bodies,
         body: Body,
         address: u32,
-    ) -> Result<Vec<DwarfFrame>, Stop> {
+    ) -> Result<Vec<DwarfFrame>, OutOfFuel> {
         let State { fuel, units, functions, names, lines } = self;
         let units = match units {
             Some(units) => units,
             None => units.insert(Units::read(sections, bodies, fuel)?),
         };
-        let Some((unit_index, entry)) = units.find_subprogram(sections, bodies, body, fuel)? else {
+        let Some(description) = units.describe(sections, bodies, body, fuel)? else {
             return Ok(Vec::new());
         };
+        let unit = description.unit;
         let scope = match functions.get(&body.start) {
             Some(scope) => scope.clone(),
             None => {
-                let scope = entry
-                    .map(|entry| FunctionScope::read(sections, units, names, unit_index, entry, fuel))
-                    .transpose()?
-                    .map(Arc::new);
+                let read = |entry| FunctionScope::read(sections, units, names, unit, entry, fuel);
+                let scope = description.subprogram.map(read);
+                let scope = scope.map_or(Ok(None), |scope| units.unless_malformed(scope))?.map(Arc::new);
                 functions.insert(body.start, scope.clone());
                 scope
             }
         };
-        let lines = match lines.entry(unit_index) {
+        let lines = match lines.entry(unit) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Lines::read(sections, units, unit_index, bodies, fuel)?),
+            Entry::Vacant(new) => {
+                let read = Lines::read(sections, units, unit, bodies, fuel);
+                new.insert(units.unless_malformed(read)?.unwrap_or_default())
+            }
         };
         // Without a subprogram (`-gline-tables-only` has none for functions that inline nothing), only lines.
         let Some(scope) = scope else {
             let position = lines.find(body, address, true);
-            let location = lines.render(sections, units, unit_index, position, fuel)?;
+            let location = lines.render(sections, units, unit, position, fuel)?;
             let frame = location.map(|location| DwarfFrame { name: None, location: Some(location) });
             return Ok(frame.into_iter().collect());
         };
         let mut position = lines.find(body, address, false);
         let mut frames = Vec::new();
         for inlined in scope.inlined_at(address).into_iter().rev() {
-            let location = lines.render(sections, units, unit_index, position, fuel)?;
+            let location = lines.render(sections, units, unit, position, fuel)?;
             frames.push(DwarfFrame { name: inlined.name.clone(), location });
             position = Some(inlined.call);
         }
-        let location = lines.render(sections, units, unit_index, position, fuel)?;
+        let location = lines.render(sections, units, unit, position, fuel)?;
         frames.push(DwarfFrame { name: scope.name.clone(), location });
         Ok(frames)
     }

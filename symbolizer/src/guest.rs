@@ -74,7 +74,7 @@ impl Guest {
             let (module, own_name) = ModuleSymbols::new(
                 image,
                 module_info,
-                defined.modules.get(index as usize).map_or(&[], |module| &module.first_instructions),
+                defined.modules.get(index as usize).map_or(&[], |module| &module.lowest_offsets),
                 binary_module(binary, index),
                 binary_module(symbols, index),
             );
@@ -140,13 +140,13 @@ struct DefinedFunctions {
 struct DefinedModule {
     /// Index of the first function, which is the number of imported ones.
     first: u32,
-    /// The bytecode offset of the first mapped instruction of each function.
-    first_instructions: Vec<Option<u32>>,
+    /// The lowest bytecode offset of each function's mapped instructions.
+    lowest_offsets: Vec<Option<u32>>,
 }
 
 impl DefinedFunctions {
     fn read(image: &CodeImage) -> DefinedFunctions {
-        let positions = image.address_map.first_instructions(image.functions());
+        let positions = image.address_map.lowest_offsets(image.functions());
         let mut functions: Vec<(u32, u32, Option<u32>)> = image
             .symbols()
             .zip(positions)
@@ -167,8 +167,8 @@ impl DefinedFunctions {
                 modules[module as usize].first = function;
             }
             let defined = &mut modules[module as usize];
-            if (function - defined.first) as usize == defined.first_instructions.len() {
-                defined.first_instructions.push(position);
+            if (function - defined.first) as usize == defined.lowest_offsets.len() {
+                defined.lowest_offsets.push(position);
             }
         }
         DefinedFunctions { modules }
@@ -190,7 +190,7 @@ impl DefinedFunctions {
         let nothing = DefinedModule::default();
         for (index, module) in modules.iter().enumerate() {
             let ours = self.modules.get(index).unwrap_or(&nothing);
-            let (found, expected) = (module.bodies.len(), ours.first_instructions.len());
+            let (found, expected) = (module.bodies.len(), ours.lowest_offsets.len());
             let has_other_imports = expected != 0 && module.imports.len() != ours.first as usize;
             if found != expected || has_other_imports {
                 return refuse(format!(
@@ -205,7 +205,7 @@ impl DefinedFunctions {
             let is_own = |(body, position): &(Body, u32)| {
                 position.checked_sub(code_start).is_some_and(|offset| body.contains(offset))
             };
-            let positions = module.bodies.iter().zip(&ours.first_instructions);
+            let positions = module.bodies.iter().zip(&ours.lowest_offsets);
             let (own, foreign): (Vec<_>, Vec<_>) =
                 positions.filter_map(|(body, position)| Some((body, (*position)?))).partition(is_own);
             if foreign.len() > own.len() {

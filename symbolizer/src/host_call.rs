@@ -46,6 +46,7 @@ fn of_bytecode(image: &CodeImage, guest: &Guest, return_address: u32) -> Option<
     let offset = return_address.checked_sub(1)?;
     let (code, symbol) = image.find(offset)?;
     let Symbol::Function { module, function } = symbol else { return None };
+    // Exactly: the nearest instruction before could be another call.
     let bytecode_offset = image.address_map.find(code, offset)?;
     let place = guest.find(*module, *function, bytecode_offset)?;
     let symbols = guest.modules.get(place.module as usize)?;

@@ -60,12 +60,12 @@ impl NameTable {
 impl ModuleSymbols {
     /// Gathers what the sources know about a core module. Nothing is named or read from DWARF yet.
     ///
-    /// `first_instructions` has the bytecode offset of the first instruction of each function that the module
+    /// `lowest_offsets` has the lowest bytecode offset of each function that the module
     /// defines. The second result is the module's own name.
     pub(crate) fn new(
         image: &CodeImage,
         info: Option<ModuleInfo>,
-        first_instructions: &[Option<u32>],
+        lowest_offsets: &[Option<u32>],
         binary: Option<BinaryModule<'_>>,
         symbols: Option<BinaryModule<'_>>,
     ) -> (ModuleSymbols, Option<String>) {
@@ -85,13 +85,11 @@ impl ModuleSymbols {
             names.push(NameTable { bytes: source.binary.bytes().clone(), functions: section.functions });
         }
         own_name = own_name.or(info.name);
-        if names.is_empty() {
-            // All core modules of a component share one copy.
-            names.push(NameTable { bytes: image.names.clone(), functions: info.functions });
-        }
+        // All core modules of a component share one copy of the bytes.
+        names.push(NameTable { bytes: image.names.clone(), functions: info.functions });
         let bodies = match symbols.or(binary) {
             Some(source) => source.module.bodies.clone(),
-            None => Arc::new(approximate_bodies(first_instructions, code_start)),
+            None => Arc::new(approximate_bodies(lowest_offsets, code_start)),
         };
         let of_binaries = [symbols, binary].into_iter().flatten().find_map(|source| {
             Dwarf::new(source.binary.bytes().clone(), &source.module.dwarf, bodies.clone())
@@ -180,7 +178,7 @@ fn best_name(raw: &str, linkage_name: &str) -> String {
     display_name(raw)
 }
 
-fn approximate_bodies(first_instructions: &[Option<u32>], code_start: u32) -> Bodies {
+fn approximate_bodies(lowest_offsets: &[Option<u32>], code_start: u32) -> Bodies {
     let relative = |offset: &Option<u32>| offset.and_then(|offset| offset.checked_sub(code_start));
-    Bodies::approximate(&first_instructions.iter().map(relative).collect::<Vec<_>>())
+    Bodies::approximate(&lowest_offsets.iter().map(relative).collect::<Vec<_>>())
 }

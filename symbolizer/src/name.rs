@@ -89,12 +89,13 @@ fn identifier_length(before: &str, rest: &str) -> Option<usize> {
     let length: usize = rest[..digits].parse().ok()?;
     // Numbers that are no lengths: of substitutions and parameters, in literals, arrays and discriminators.
     let mut previous = before.bytes().rev();
-    let is_number = match (previous.next(), previous.next(), previous.next()) {
-        (Some(b'S' | b'T' | b'A' | b'p'), ..) => true,
-        (Some(b'_'), Some(b'E' | b'_'), _) => true,
-        (Some(b'a'..=b'z'), Some(b'L'), _) | (Some(b'n'), Some(b'a'..=b'z'), Some(b'L')) => true,
-        _ => false,
-    };
+    let is_number = matches!(
+        (previous.next(), previous.next(), previous.next()),
+        (Some(b'S' | b'T' | b'A' | b'p'), ..)
+            | (Some(b'_'), Some(b'E' | b'_'), _)
+            | (Some(b'a'..=b'z'), Some(b'L'), _)
+            | (Some(b'n'), Some(b'a'..=b'z'), Some(b'L'))
+    );
     (!is_number).then_some(digits.checked_add(length)?)
 }
 

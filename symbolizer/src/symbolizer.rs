@@ -99,7 +99,7 @@ impl Symbolizer {
         let Some((code, symbol)) = self.image.find(offset) else { return Vec::new() };
         match symbol {
             Symbol::Function { module, function } => {
-                let bytecode_offset = self.image.address_map.find(code, offset);
+                let bytecode_offset = self.image.address_map.find_nearest(code, offset);
                 let frames = function_frames(guest, *module, *function, bytecode_offset);
                 guest.take_damage(&mut self.notices);
                 frames
@@ -152,26 +152,25 @@ fn function_frames(
         Some(place) => place_frames(guest, place, bytecode_offset),
         None => Vec::new(),
     };
-    let is_running = place.is_some_and(|place| (place.module, place.function) == (module, function));
-    if is_running {
+    if place.is_some_and(|place| (place.module, place.function) == (module, function)) {
         return frames;
     }
-    // Either Wasmtime inlined the instruction's function here, through functions that nothing tells, or the
-    // instruction comes from none.
+    // Wasmtime inlined the instruction's function here, through functions that nothing tells.
     for frame in &mut frames {
         frame.inlined = true;
     }
-    let bytecode_offset = bytecode_offset.filter(|_| place.is_none());
-    if let Some(symbols) = guest.modules.get_mut(module as usize) {
-        frames.push(SymbolFrame {
-            name: symbols.function_name(function),
-            module: symbols.name.clone(),
-            location: None,
-            function_index: Some(function),
-            bytecode_offset,
-            inlined: false,
-        });
-    }
+    let Some(symbols) = guest.modules.get_mut(module as usize) else { return frames };
+    // Or no instruction comes first: this is the prologue, which belongs to the line that opens the function.
+    let body = symbols.body(function).filter(|_| place.is_none());
+    let opening = body.and_then(|body| symbols.dwarf_frames(body, body.start).pop()?.location);
+    frames.push(SymbolFrame {
+        name: symbols.function_name(function),
+        module: symbols.name.clone(),
+        location: opening,
+        function_index: Some(function),
+        bytecode_offset: bytecode_offset.filter(|_| place.is_none()),
+        inlined: false,
+    });
     frames
 }
 

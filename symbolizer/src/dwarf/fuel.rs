@@ -1,6 +1,6 @@
 //! A bound on all the work that one file's DWARF can cause.
 
-use super::Stop;
+use super::OutOfFuel;
 
 /// Steps that may still be taken. A step reads an attribute, a range, a row of a line program or an entry of a
 /// file table: tens of nanoseconds at most.
@@ -17,8 +17,8 @@ impl Fuel {
         Fuel((bytes as u64).saturating_mul(Self::STEPS_PER_BYTE).saturating_add(Self::MINIMUM))
     }
 
-    pub(crate) fn burn(&mut self, steps: usize) -> Result<(), Stop> {
-        self.0 = self.0.checked_sub(steps as u64).ok_or(Stop::OutOfFuel)?;
+    pub(crate) fn burn(&mut self, steps: usize) -> Result<(), OutOfFuel> {
+        self.0 = self.0.checked_sub(steps as u64).ok_or(OutOfFuel)?;
         Ok(())
     }
 }

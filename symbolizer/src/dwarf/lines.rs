@@ -7,7 +7,7 @@ use gimli::{AttributeValue, ColumnType, Reader as _, UnitRef};
 
 use super::fuel::Fuel;
 use super::units::Units;
-use super::{Reader, Sections, Stop};
+use super::{OutOfFuel, Reader, Sections, Stop};
 use crate::SourceLocation;
 use crate::bodies::{Bodies, Body};
 
@@ -42,6 +42,7 @@ struct Sequence {
 }
 
 /// The sequences of one unit that describe functions of the guest.
+#[derive(Default)]
 pub(crate) struct Lines {
     /// Sorted by start.
     sequences: Vec<Sequence>,
@@ -59,12 +60,10 @@ impl Lines {
         fuel: &mut Fuel,
     ) -> Result<Lines, Stop> {
         let unit = units.open(sections, unit_index, fuel)?;
-        let mut lines = Lines { sequences: Vec::new(), files: HashMap::new() };
+        let mut lines = Lines::default();
         if let Some(program) = unit.line_program.clone() {
-            match lines.run(program, bodies, fuel) {
-                Err(Stop::Malformed(error)) => units.note_error(error),
-                result => result?,
-            }
+            let run = lines.run(program, bodies, fuel);
+            units.unless_malformed(run)?;
         }
         lines.sequences.sort_by_key(|sequence| sequence.start);
         Ok(lines)
@@ -142,13 +141,14 @@ impl Lines {
         unit_index: usize,
         position: Option<Position>,
         fuel: &mut Fuel,
-    ) -> Result<Option<SourceLocation>, Stop> {
+    ) -> Result<Option<SourceLocation>, OutOfFuel> {
         let Some(Position { file: Some(file), line, column }) = position else { return Ok(None) };
         let path = match self.files.get(&file) {
             Some(path) => path.clone(),
             None => {
-                let unit = units.open(sections, unit_index, fuel)?;
-                let path = file_path(unit.unit_ref(sections), file, fuel)?;
+                let unit = units.open(sections, unit_index, fuel);
+                let path = unit.and_then(|unit| file_path(unit.unit_ref(sections), file, fuel));
+                let path = units.unless_malformed(path)?.flatten();
                 self.files.insert(file, path.clone());
                 path
             }

@@ -10,7 +10,7 @@ use gimli::{
 };
 
 use super::fuel::Fuel;
-use super::{Reader, Sections, Stop, Unit};
+use super::{OutOfFuel, Reader, Sections, Stop, Unit};
 use crate::bodies::{Bodies, Body};
 
 /// A range of addresses, end excluded.
@@ -26,15 +26,29 @@ pub(crate) struct Units {
     entries: Vec<UnitEntry>,
     /// Sorted by start.
     ranges: Vec<UnitRange>,
-    /// The unit and entry of the subprogram that starts where a body starts, for the units read so far; a unit
-    /// that covers a body and has no subprogram for it stands for its lines alone.
-    subprograms: HashMap<u32, (usize, Option<UnitOffset>)>,
+    /// What describes a body, by the body's start, according to the units read so far.
+    descriptions: HashMap<u32, Description>,
     /// The tables of abbreviations that any unit uses, read when needed.
     abbreviations: BTreeMap<usize, Option<Arc<Abbreviations>>>,
     /// Whether any unit's range or subprogram starts where a body starts.
     any_match: bool,
+    /// Whether there is any range at all, and whether all of them start at 0.
+    any_code: bool,
     all_zero: bool,
     first_error: Option<gimli::Error>,
+}
+
+/// What describes a body.
+#[derive(Clone, Copy)]
+pub(crate) struct Description {
+    pub(crate) unit: usize,
+    /// The subprogram that starts where the body starts; without one there are only the unit's lines.
+    pub(crate) subprogram: Option<UnitOffset>,
+    /// Whether it also ends where the body ends. Of an inline function that several objects define, the linker
+    /// keeps one body, but the DWARF of all, which differs if they were compiled in different ways.
+    fits: bool,
+    /// Whether all units that could have a better one have been read.
+    is_final: bool,
 }
 
 struct UnitEntry {
@@ -52,23 +66,29 @@ struct UnitRange {
 
 impl Units {
     /// Reads the headers and root entries of all units.
-    pub(crate) fn read(sections: &Sections<'_>, bodies: &Bodies, fuel: &mut Fuel) -> Result<Units, Stop> {
+    pub(crate) fn read(
+        sections: &Sections<'_>,
+        bodies: &Bodies,
+        fuel: &mut Fuel,
+    ) -> Result<Units, OutOfFuel> {
         let mut units = Units {
             entries: Vec::new(),
             ranges: Vec::new(),
-            subprograms: HashMap::new(),
+            descriptions: HashMap::new(),
             abbreviations: BTreeMap::new(),
             any_match: false,
+            any_code: false,
             all_zero: true,
             first_error: None,
         };
         let headers = units.read_headers(sections, fuel)?;
         let mut without_ranges = Vec::new();
         for (index, header) in headers {
-            match units.read_ranges(sections, header, index, bodies, fuel) {
-                Ok(true) => {}
-                Ok(false) => without_ranges.push(index),
-                Err(stop) => units.survive(stop, index)?,
+            let has_ranges = units.read_ranges(sections, header, index, bodies, fuel);
+            match units.unless_malformed(has_ranges)? {
+                Some(true) => {}
+                Some(false) => without_ranges.push(index),
+                None => units.entries[index].is_indexed = true,
             }
         }
         units.ranges.sort_by_key(|range| (range.range.start, range.unit));
@@ -88,7 +108,7 @@ impl Units {
         &mut self,
         sections: &Sections<'data>,
         fuel: &mut Fuel,
-    ) -> Result<Vec<(usize, UnitHeader<Reader<'data>>)>, Stop> {
+    ) -> Result<Vec<(usize, UnitHeader<Reader<'data>>)>, OutOfFuel> {
         let mut compilation = Vec::new();
         let mut headers = sections.units();
         loop {
@@ -97,7 +117,7 @@ impl Units {
                 Ok(Some(header)) => header,
                 Ok(None) => break,
                 Err(error) => {
-                    self.note_error(error);
+                    self.first_error.get_or_insert(error);
                     break;
                 }
             };
@@ -115,56 +135,70 @@ impl Units {
 
     /// Says that no address in the DWARF is the start of a function body, and whether all of them are 0.
     pub(crate) fn describe_other_code(&self) -> Option<bool> {
-        let has_code = !self.ranges.is_empty();
-        (has_code && !self.any_match).then_some(self.all_zero)
+        (self.any_code && !self.any_match).then_some(self.all_zero)
     }
 
     pub(crate) fn first_error(&self) -> Option<&gimli::Error> {
         self.first_error.as_ref()
     }
 
-    pub(crate) fn note_error(&mut self, error: gimli::Error) {
-        self.first_error.get_or_insert(error);
+    /// Keeps in mind that a part is malformed, and goes on without it.
+    pub(crate) fn unless_malformed<T>(&mut self, result: Result<T, Stop>) -> Result<Option<T>, OutOfFuel> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Stop::Malformed(error)) => {
+                self.first_error.get_or_insert(error);
+                Ok(None)
+            }
+            Err(Stop::OutOfFuel) => Err(OutOfFuel),
+        }
     }
 
-    /// The unit that describes a function and the function's entry in it, if it has one.
-    pub(crate) fn find_subprogram(
+    /// What describes a function, if anything does.
+    pub(crate) fn describe(
         &mut self,
         sections: &Sections<'_>,
         bodies: &Bodies,
         body: Body,
         fuel: &mut Fuel,
-    ) -> Result<Option<(usize, Option<UnitOffset>)>, Stop> {
-        if let Some(known) = self.subprograms.get(&body.start) {
+    ) -> Result<Option<Description>, OutOfFuel> {
+        let known = self.descriptions.get(&body.start);
+        if let Some(known) = known.filter(|known| known.fits || known.is_final) {
             return Ok(Some(*known));
         }
         if !self.any_match {
             return Ok(None);
         }
-        let start = u64::from(body.start);
-        let end = self.ranges.partition_point(|range| range.range.start <= start);
-        let mut covering = Vec::new();
-        for range in self.ranges[..end].iter().rev().take_while(|range| range.greatest_end > start) {
-            fuel.burn(1)?;
-            if range.range.end > start {
-                covering.push((range.range.start == start, range.unit));
-            }
-        }
-        // A unit with a range for this very function before one that merely spans it.
-        covering.sort_by_key(|(is_exact, _)| !is_exact);
-        for (_, unit) in &covering {
+        let covering = self.units_covering(body, fuel)?;
+        for unit in &covering {
             if !self.entries[*unit].is_indexed {
                 self.index(sections, *unit, bodies, fuel)?;
             }
-            if let Some(known) = self.subprograms.get(&body.start) {
+            if let Some(known) = self.descriptions.get(&body.start).filter(|known| known.fits) {
                 return Ok(Some(*known));
             }
         }
-        let lines_only = covering.first().map(|(_, unit)| (*unit, None));
-        if let Some(known) = lines_only {
-            self.subprograms.insert(body.start, known);
+        let Some(first) = covering.first() else { return Ok(None) };
+        let lines_only = Description { unit: *first, subprogram: None, fits: false, is_final: true };
+        let description = self.descriptions.entry(body.start).or_insert(lines_only);
+        description.is_final = true;
+        Ok(Some(*description))
+    }
+
+    /// The units that say they cover the start of a body: first those with a range for exactly this body, then
+    /// those with a range that starts with it, then those that merely span it.
+    fn units_covering(&self, body: Body, fuel: &mut Fuel) -> Result<Vec<usize>, OutOfFuel> {
+        let (start, end) = (u64::from(body.start), u64::from(body.end));
+        let candidates = self.ranges.partition_point(|range| range.range.start <= start);
+        let mut covering = Vec::new();
+        for range in self.ranges[..candidates].iter().rev().take_while(|range| range.greatest_end > start) {
+            fuel.burn(1)?;
+            if range.range.end > start {
+                covering.push((range.range.start != start, range.range.end != end, range.unit));
+            }
         }
-        Ok(lines_only)
+        covering.sort_unstable();
+        Ok(covering.into_iter().map(|(_, _, unit)| unit).collect())
     }
 
     /// Opens a unit. Its abbreviations are shared with all units that use the same ones.
@@ -244,6 +278,7 @@ impl Units {
         let has_ranges = !ranges.is_empty();
         for range in ranges {
             self.any_match |= bodies.starting_at(range.start).is_some();
+            self.any_code = true;
             self.all_zero &= range.start == 0;
             self.ranges.push(UnitRange { range, unit: index, greatest_end: 0 });
         }
@@ -257,10 +292,10 @@ impl Units {
         index: usize,
         bodies: &Bodies,
         fuel: &mut Fuel,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), OutOfFuel> {
         self.entries[index].is_indexed = true;
-        let result = self.read_subprograms(sections, index, bodies, fuel);
-        result.or_else(|stop| self.survive(stop, index))
+        let read = self.read_subprograms(sections, index, bodies, fuel);
+        self.unless_malformed(read).map(drop)
     }
 
     fn read_subprograms(
@@ -286,29 +321,21 @@ impl Units {
                 let attribute = entries.read_attribute(*specification)?;
                 attributes.note(unit, attribute.name(), attribute.value())?;
             }
-            let subprograms = &mut self.subprograms;
-            let mut any_match = false;
             attributes.read(unit, fuel, |range| {
+                self.any_code = true;
+                self.all_zero &= range.start == 0;
                 if let Some(body) = bodies.starting_at(range.start) {
-                    any_match = true;
-                    subprograms.entry(body.start).or_insert((index, Some(offset)));
+                    self.any_match = true;
+                    let fits = range.end == u64::from(body.end);
+                    let new = Description { unit: index, subprogram: Some(offset), fits, is_final: false };
+                    let known = self.descriptions.entry(body.start).or_insert(new);
+                    if fits && !known.fits && !known.is_final {
+                        *known = new;
+                    }
                 }
             })?;
-            self.any_match |= any_match;
         }
         Ok(())
-    }
-
-    /// One unit that cannot be read does not cost the others.
-    fn survive(&mut self, stop: Stop, index: usize) -> Result<(), Stop> {
-        match stop {
-            Stop::Malformed(error) => {
-                self.note_error(error);
-                self.entries[index].is_indexed = true;
-                Ok(())
-            }
-            Stop::OutOfFuel => Err(stop),
-        }
     }
 }
 

@@ -1,4 +1,8 @@
 //! The symbolizer on real images: compiled by Wasmtime from real guests, compared with tools that nobody here wrote.
 
+mod host_calls;
+mod hostile;
+mod images;
 mod llvm;
+mod sources;
 mod support;

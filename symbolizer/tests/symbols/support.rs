@@ -47,3 +47,40 @@ pub(crate) fn code_start(binary: &[u8]) -> usize {
     assert_eq!(code.len(), 1, "a guest with one code section");
     code[0]
 }
+
+/// A component with imports by interface and by itself, two core modules, one of them without names and with
+/// initializers that take code, and a resource of the host.
+pub(crate) const COMPONENT: &str = r#"(component
+  (import "host:log/sink@1.0.0" (instance $sink
+    (export "line" (type $line (sub resource)))
+    (export "write" (func (param "x" u32)))
+    (export "flush" (func))))
+  (import "beep" (func $beep))
+  (alias export $sink "line" (type $line))
+  (core func $write (canon lower (func $sink "write")))
+  (core func $flush (canon lower (func $sink "flush")))
+  (core func $low-beep (canon lower (func $beep)))
+  (core func $drop (canon resource.drop $line))
+  (core module $first
+    (import "s" "w" (func $w (param i32)))
+    (import "s" "d" (func $d (param i32)))
+    (import "s" "b" (func $b))
+    (func $run (export "run") i32.const 1 call $w i32.const 0 call $helper)
+    (func $helper (param i32) call $b local.get 0 call $d))
+  (core module
+    (import "x" "f" (func (param i32)))
+    (import "x" "g" (func))
+    (table 1 funcref)
+    (global funcref (ref.func 2))
+    (elem declare func 2)
+    (memory 1)
+    (data (i32.const 0) "abc")
+    (func (export "go") i32.const 2 call 0 call 1)
+    (func (export "indirect") i32.const 0 call_indirect))
+  (core instance $one (instantiate $first (with "s" (instance
+    (export "w" (func $write)) (export "d" (func $drop)) (export "b" (func $low-beep))))))
+  (core instance $two (instantiate 1 (with "x" (instance
+    (export "f" (func $write)) (export "g" (func $flush))))))
+  (func (export "run") (canon lift (core func $one "run")))
+  (func (export "go") (canon lift (core func $two "go")))
+)"#;

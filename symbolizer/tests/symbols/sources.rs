@@ -1,0 +1,290 @@
+//! Where symbols come from: the binary, a separate file, the image; and what happens when they do not fit.
+
+use std::fs;
+use std::ops::Range;
+
+use flamewalk_guests::Guest;
+use flamewalk_symbolizer::{CodeAddress, Error, GuestBinary, Notice, SymbolFrame, Symbolizer};
+use gimli::{EndianSlice, LittleEndian};
+use wasmparser::{Parser, Payload};
+use wasmtime::{Engine, Module, WasmBacktraceDetails};
+
+use crate::support::{compile, engine, guest, parse};
+
+/// The custom sections of a core module: name, the whole section and its contents.
+fn custom_sections(binary: &[u8]) -> Vec<(String, Range<usize>, Range<usize>)> {
+    let mut sections = Vec::new();
+    for payload in Parser::new(0).parse_all(binary) {
+        if let Payload::CustomSection(section) = payload.expect("a valid guest") {
+            // The header is an id, a size and the name with its length; the size's length varies.
+            let contents = section.data_offset()..section.data_offset() + section.data().len();
+            let size = section.range().len();
+            let header = section.range().start - 1 - leb128_length(size);
+            sections.push((section.name().to_string(), header..contents.end, contents));
+        }
+    }
+    sections
+}
+
+fn leb128_length(value: usize) -> usize {
+    (usize::BITS - value.leading_zeros()).div_ceil(7).max(1) as usize
+}
+
+/// Removes all custom sections, and puts an unrelated one in front so that the code lies elsewhere.
+fn strip(binary: &[u8]) -> Vec<u8> {
+    let mut stripped = binary[..8].to_vec();
+    stripped.extend([0, 9, 4, b'm', b'o', b'v', b'e', 1, 2, 3, 4]);
+    let mut position = 8;
+    for (_, section, _) in custom_sections(binary) {
+        stripped.extend(&binary[position..section.start]);
+        position = section.end;
+    }
+    stripped.extend(&binary[position..]);
+    assert!(wasmparser::validate(&stripped).is_ok());
+    stripped
+}
+
+fn last_body(binary: &[u8]) -> Range<usize> {
+    let payloads = Parser::new(0).parse_all(binary);
+    let bodies = payloads.filter_map(|payload| match payload.expect("a valid guest") {
+        Payload::CodeSectionEntry(body) => Some(body.range()),
+        _ => None,
+    });
+    bodies.last().expect("a function")
+}
+
+fn contents(binary: &[u8], name: &str) -> Range<usize> {
+    let sections = custom_sections(binary);
+    let section = sections.iter().find(|(section, ..)| section == name);
+    section.unwrap_or_else(|| panic!("no section {name}")).2.clone()
+}
+
+/// The frames of all guest code.
+fn all_frames(symbolizer: &mut Symbolizer) -> Vec<Vec<SymbolFrame>> {
+    let functions = symbolizer.image().functions().to_vec();
+    let offsets = functions.iter().flat_map(|function| function.start..function.end());
+    offsets.map(|offset| symbolizer.frames(CodeAddress::Instruction(offset))).collect()
+}
+
+/// All that a user sees of frames; bytecode offsets differ where the code lies elsewhere.
+fn shown(frames: &[Vec<SymbolFrame>]) -> Vec<String> {
+    let line = |frame: &SymbolFrame| {
+        let location = frame.location.as_ref();
+        let location =
+            location.map(|location| format!("{}:{}:{}", location.file, location.line, location.column));
+        format!("{} {location:?} {:?} {}", frame.name, frame.function_index, frame.inlined)
+    };
+    frames.iter().map(|frames| frames.iter().map(line).collect::<Vec<_>>().join(";")).collect()
+}
+
+fn symbolizer(engine: &Engine, ran: &[u8], binary: Option<&[u8]>, symbols: Option<&[u8]>) -> Symbolizer {
+    let to_binary = |bytes: &[u8]| GuestBinary::from(bytes.to_vec());
+    let image = parse(&compile(engine, ran));
+    Symbolizer::new(image, "guest", binary.map(to_binary), symbols.map(to_binary)).expect("the same code")
+}
+
+fn assert_same(found: &[String], expected: &[String]) {
+    assert_eq!(found.len(), expected.len());
+    let different = found.iter().zip(expected).find(|(found, expected)| found != expected);
+    assert_eq!(different, None);
+}
+
+#[test]
+fn a_stripped_guest_takes_its_symbols_from_another_file() {
+    let engine = engine(|_| ());
+    let full = guest(Guest::Inlined);
+    let stripped = strip(&full);
+    let mut reference = symbolizer(&engine, &full, Some(&full), None);
+    let expected = shown(&all_frames(&mut reference));
+    assert!(expected.iter().any(|line| line.contains("shapes.cpp")));
+
+    let mut bare = symbolizer(&engine, &stripped, Some(&stripped), None);
+    let frames = all_frames(&mut bare);
+    let is_bare = |frame: &SymbolFrame| {
+        frame.location.is_none()
+            && (frame.name.starts_with("wasm-function[") || frame.function_index.is_none())
+    };
+    assert_eq!(frames.iter().flatten().find(|frame| !is_bare(frame)), None);
+
+    for binary in [Some(&*stripped), None] {
+        let mut symbols = symbolizer(&engine, &stripped, binary, Some(&full));
+        let frames = all_frames(&mut symbols);
+        assert_same(&shown(&frames), &expected);
+        assert_eq!(symbols.notices(), []);
+        // Imports are found through the binary that ran.
+        let offsets: Vec<_> = frames.iter().flatten().filter_map(|frame| frame.bytecode_offset).collect();
+        assert!(offsets.iter().all(|offset| (*offset as usize) < stripped.len()));
+    }
+}
+
+#[test]
+fn symbols_of_other_code_are_refused() {
+    let engine = engine(|_| ());
+    let (ran, other) = (guest(Guest::Inlined), guest(Guest::KnownAnswer));
+    let binary = |bytes: &[u8]| GuestBinary::from(bytes.to_vec());
+    let image = || parse(&compile(&engine, &ran));
+    let refused = Symbolizer::new(image(), "guest", Some(binary(&ran)), Some(binary(&other)));
+    assert!(matches!(refused, Err(Error::DifferentCode { .. })), "{refused:?}");
+    let refused = Symbolizer::new(image(), "guest", Some(binary(&ran)), Some(binary(&guest(Guest::Nothing))));
+    assert!(
+        matches!(refused, Err(Error::DifferentFunctionCount { ours: 1, theirs: 2.., .. })),
+        "{refused:?}"
+    );
+
+    // Without the binary that ran, the image shows that the code is another.
+    let mut symbols = symbolizer(&engine, &ran, None, Some(&other));
+    all_frames(&mut symbols);
+    assert!(matches!(symbols.notices(), [Notice::SymbolsRefused { .. }]), "{:?}", symbols.notices());
+
+    // One byte of one function.
+    let mut changed = ran.clone();
+    changed[last_body(&ran).end - 2] ^= 1;
+    let difference = binary(&changed).check_same_code(&binary(&ran));
+    let module = Module::new(&engine, &ran).expect("the guest compiles");
+    let function = module.functions().last().expect("a function").index.as_u32();
+    assert_eq!(difference, Err(Error::DifferentCode { module: 0, function }));
+    assert_eq!(binary(&ran).check_same_code(&binary(&strip(&ran))), Ok(()));
+    assert!(matches!(binary(b"text").check_same_code(&binary(&ran)), Err(Error::NotWasm { .. })));
+}
+
+#[test]
+fn a_binary_that_the_image_is_not_from_is_not_used() {
+    let engine = engine(|_| ());
+    let ran = guest(Guest::Inlined);
+    let names = |symbolizer: &mut Symbolizer| shown(&all_frames(symbolizer));
+    let expected = names(&mut symbolizer(&engine, &ran, None, None));
+    for wrong in [guest(Guest::KnownAnswer), guest(Guest::MemoryGrow), b"nonsense".to_vec()] {
+        let mut with_wrong = symbolizer(&engine, &ran, Some(&wrong), None);
+        assert_same(&names(&mut with_wrong), &expected);
+        assert!(matches!(with_wrong.notices(), [Notice::BinaryRefused { .. }]), "{:?}", with_wrong.notices());
+    }
+}
+
+/// An image that was compiled with `wasm_backtrace_details` is enough for lines. It does not say where functions
+/// start, so that their prologues get the line of the first instruction.
+#[test]
+fn an_image_with_dwarf_needs_no_binary() {
+    let engine = engine(|config| {
+        config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    });
+    for name in [Guest::Inlined, Guest::KnownAnswer] {
+        let binary = guest(name);
+        let mut reference = symbolizer(&engine, &binary, Some(&binary), None);
+        let expected = all_frames(&mut reference);
+        let mut from_image = symbolizer(&engine, &binary, None, None);
+        let found = all_frames(&mut from_image);
+        let has_prologue =
+            |frames: &Vec<SymbolFrame>| frames.iter().all(|frame| frame.bytecode_offset.is_none());
+        let (prologues, expected): (Vec<_>, Vec<_>) = expected.into_iter().partition(has_prologue);
+        let found: Vec<_> = found.into_iter().filter(|frames| !has_prologue(frames)).collect();
+        assert!(prologues.len() * 4 < expected.len(), "{} of {}", prologues.len(), expected.len());
+        assert_same(&shown(&found), &shown(&expected));
+        assert_eq!(from_image.notices(), []);
+    }
+}
+
+/// Sets every address in the DWARF to 0, as the tool did that made npm's CPython.
+fn kill_dwarf(binary: &mut [u8]) {
+    let info = contents(binary, ".debug_info");
+    let addresses = {
+        let dwarf = gimli::Dwarf::load(|id| {
+            let section = custom_sections(binary).into_iter().find(|(name, ..)| name == id.name());
+            let data = section.map_or(&[][..], |(_, _, contents)| &binary[contents]);
+            Ok::<_, gimli::Error>(EndianSlice::new(data, LittleEndian))
+        });
+        addresses_in(&dwarf.expect("sections"))
+    };
+    for offset in addresses {
+        binary[info.start + offset..][..4].fill(0);
+    }
+    let ranges = contents(binary, ".debug_ranges");
+    binary[ranges].fill(0);
+}
+
+/// Where in `.debug_info` addresses are.
+fn addresses_in(dwarf: &gimli::Dwarf<EndianSlice<'_, LittleEndian>>) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut units = dwarf.units();
+    while let Some(header) = units.next().expect("a unit") {
+        let start = header.debug_info_offset().expect("in .debug_info").0;
+        let unit = dwarf.unit(header).expect("a unit");
+        let mut entries = unit.entries_raw(None).expect("entries");
+        while !entries.is_empty() {
+            let Some(abbreviation) = entries.read_abbreviation().expect("an entry") else { continue };
+            for specification in abbreviation.attributes() {
+                let attribute = entries.read_attribute(*specification).expect("an attribute");
+                if matches!(attribute.value(), gimli::AttributeValue::Addr(_)) {
+                    found.push(start + entries.next_offset().0 - 4);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn dwarf_in_which_every_address_is_zero_is_ignored() {
+    let engine = engine(|_| ());
+    let mut binary = guest(Guest::Inlined);
+    kill_dwarf(&mut binary);
+    let mut symbolizer = symbolizer(&engine, &binary, Some(&binary), None);
+    let frames = all_frames(&mut symbolizer);
+    assert!(frames.iter().flatten().all(|frame| frame.location.is_none() && !frame.inlined));
+    let [notice] = symbolizer.notices() else { panic!("one notice: {:?}", symbolizer.notices()) };
+    let sentence = "the DWARF of guest does not describe its code (every address is 0): no source lines";
+    assert_eq!(notice.to_string(), sentence);
+}
+
+#[test]
+fn corrupt_names_cost_only_names() {
+    let engine = engine(|_| ());
+    let mut corrupt = guest(Guest::Reactor);
+    let names = contents(&corrupt, "name");
+    // In the middle of the function names.
+    corrupt[names.start + names.len() / 4..names.end].fill(0xff);
+    let mut symbolizer = symbolizer(&engine, &corrupt, Some(&corrupt), None);
+    let frames = all_frames(&mut symbolizer);
+    // Those that the DWARF describes are named by it.
+    assert!(frames.iter().flatten().any(|frame| &*frame.name == "fibonacci"));
+    assert!(frames.iter().flatten().any(|frame| frame.location.is_some()));
+    assert!(matches!(symbolizer.notices(), [Notice::CorruptNames { .. }]), "{:?}", symbolizer.notices());
+}
+
+#[test]
+fn corrupt_dwarf_costs_only_what_is_corrupt() {
+    let engine = engine(|_| ());
+    let ran = guest(Guest::Inlined);
+    let mut corrupt = ran.clone();
+    let info = contents(&ran, ".debug_info");
+    corrupt[info.start + info.len() / 2..info.end].fill(0xff);
+    let mut symbolizer = symbolizer(&engine, &ran, Some(&corrupt), None);
+    let frames = all_frames(&mut symbolizer);
+    assert!(frames.iter().flatten().all(|frame| !frame.name.starts_with("wasm-function[")));
+    assert!(matches!(symbolizer.notices(), [Notice::CorruptDwarf { .. }]), "{:?}", symbolizer.notices());
+}
+
+/// 11,448 functions without names, and DWARF in which every address is 0.
+#[test]
+fn cpython_has_no_lines_and_one_notice() {
+    let engine = engine(|_| ());
+    let binary = fs::read(flamewalk_guests::cpython().expect("CPython")).expect("the file that was fetched");
+    let mut symbolizer = symbolizer(&engine, &binary, Some(&binary), None);
+    let functions = symbolizer.image().functions().to_vec();
+    let mut indices = Vec::new();
+    for function in functions {
+        for frame in symbolizer.frames(CodeAddress::Instruction(function.start)) {
+            let Some(index) = frame.function_index else { continue };
+            assert_eq!(*frame.name, format!("wasm-function[{index}]"));
+            assert_eq!(frame.location, None);
+            indices.push(index);
+        }
+    }
+    indices.sort_unstable();
+    indices.dedup();
+    assert_eq!(indices.len(), 11_448);
+    assert!(
+        matches!(symbolizer.notices(), [Notice::ForeignDwarf { all_zero: true, .. }]),
+        "{:?}",
+        symbolizer.notices()
+    );
+}
