@@ -43,6 +43,7 @@ pub struct Function {
 
 impl Function {
     /// The text offset just past the function.
+    #[inline]
     pub const fn end(&self) -> u32 {
         self.start.saturating_add(self.length)
     }
@@ -104,11 +105,13 @@ impl<'a> CodeImage<'a> {
     }
 
     /// The addresses of `.text`.
+    #[inline]
     pub fn text(&self) -> Range<usize> {
         self.text.clone()
     }
 
     /// Whether `address` is known to be in a guest function, without a search. False negatives are possible.
+    #[inline]
     pub fn is_surely_guest(&self, address: usize) -> bool {
         self.guest_run.contains(&address)
     }
@@ -119,6 +122,7 @@ impl<'a> CodeImage<'a> {
     }
 
     /// The function that `address` lies in.
+    #[inline]
     pub fn find(&self, address: usize) -> Option<FoundFunction> {
         let offset = u32::try_from(address.checked_sub(self.text.start)?).ok()?;
         let after = self.functions.partition_point(|function| function.start <= offset);
@@ -178,6 +182,7 @@ impl<'a> CodeTable<'a> {
     }
 
     /// The image whose text holds `address`.
+    #[inline]
     pub fn image(&self, address: usize) -> Option<&'a CodeImage<'a>> {
         let after = self.images.partition_point(|image| image.text.start <= address);
         let image = self.images.get(after.checked_sub(1)?)?;
@@ -185,6 +190,7 @@ impl<'a> CodeTable<'a> {
     }
 
     /// The function that `address` lies in, and its image.
+    #[inline]
     pub fn find(&self, address: usize) -> Option<(&'a CodeImage<'a>, FoundFunction)> {
         let image = self.image(address)?;
         Some((image, image.find(address)?))

@@ -11,6 +11,12 @@ pub trait Memory {
     /// The word at `address` of the stack, or `None` if the address is misaligned or outside the live part.
     fn stack_word(&self, address: usize) -> Option<usize>;
 
+    /// The words at `address` and behind it: a frame's first two.
+    fn stack_pair(&self, address: usize) -> Option<[usize; 2]> {
+        let second = address.checked_add(size_of::<usize>())?;
+        Some([self.stack_word(address)?, self.stack_word(second)?])
+    }
+
     /// The machine code of a function that a code table describes. Empty if it cannot be read.
     fn code(&self, addresses: Range<usize>) -> &[u8];
 
@@ -38,6 +44,7 @@ impl LiveStack {
 }
 
 impl Memory for LiveStack {
+    #[inline]
     fn stack_word(&self, address: usize) -> Option<usize> {
         let last = self.live.end.checked_sub(size_of::<usize>())?;
         if address < self.live.start || address > last || !address.is_multiple_of(align_of::<usize>()) {
@@ -48,12 +55,25 @@ impl Memory for LiveStack {
         Some(unsafe { core::ptr::with_exposed_provenance::<usize>(address).read_volatile() })
     }
 
+    #[inline]
+    fn stack_pair(&self, address: usize) -> Option<[usize; 2]> {
+        let last = self.live.end.checked_sub(size_of::<[usize; 2]>())?;
+        if address < self.live.start || address > last || !address.is_multiple_of(align_of::<usize>()) {
+            return None;
+        }
+        let words = core::ptr::with_exposed_provenance::<usize>(address);
+        // SAFETY: as in `stack_word`, for both words.
+        Some(unsafe { [words.read_volatile(), words.add(1).read_volatile()] })
+    }
+
+    #[inline]
     fn code(&self, addresses: Range<usize>) -> &[u8] {
         let start = core::ptr::with_exposed_provenance::<u8>(addresses.start);
         // SAFETY: `new`'s caller vouches for code ranges, and code is not written while it runs.
         unsafe { core::slice::from_raw_parts(start, addresses.len()) }
     }
 
+    #[inline]
     fn live_stack(&self) -> Range<usize> {
         self.live.clone()
     }

@@ -30,6 +30,7 @@ pub enum Frame {
 
 impl Frame {
     /// The frame as a word of a record.
+    #[inline]
     pub const fn encode(self) -> u64 {
         let (tag, address) = match self {
             Self::Instruction(address) => (1, address),
@@ -68,6 +69,7 @@ pub struct Header {
 
 impl Header {
     /// The header words of a record with `frames` frames.
+    #[inline]
     pub const fn encode(&self, frames: usize) -> [u64; HEADER_WORDS] {
         let length = (HEADER_WORDS as u64).wrapping_add(frames as u64) & 0xffff_ffff;
         let ticks = (self.ticks as u64 & TICKS_MASK) << 32;

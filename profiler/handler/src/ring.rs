@@ -32,6 +32,8 @@ impl Default for Word {
 #[derive(Debug)]
 pub struct Ring<S> {
     words: S,
+    /// One less than the power of two of words that are used; the index of a position is its part under this mask.
+    mask: usize,
     /// Position that the producer writes next. Written by the producer only.
     head: AtomicUsize,
     /// Position that the consumer reads next. Written by the consumer only.
@@ -47,15 +49,23 @@ pub struct Full;
 impl<S: Deref<Target = [Word]>> Ring<S> {
     /// A ring over `words`, of which the largest power of two is used.
     pub fn new(words: S) -> Self {
-        Self { words, head: AtomicUsize::new(0), tail: AtomicUsize::new(0), high_water: AtomicUsize::new(0) }
+        let capacity = match words.len() {
+            0 => 0,
+            length => 1usize << length.ilog2(),
+        };
+        Self {
+            words,
+            // Without words the mask does not matter: no index is found.
+            mask: capacity.saturating_sub(1),
+            head: AtomicUsize::new(0),
+            tail: AtomicUsize::new(0),
+            high_water: AtomicUsize::new(0),
+        }
     }
 
     /// How many words the ring holds.
     pub fn capacity(&self) -> usize {
-        match self.words.len() {
-            0 => 0,
-            length => 1 << length.ilog2(),
-        }
+        if self.words.is_empty() { 0 } else { self.mask.saturating_add(1) }
     }
 
     /// The most words that were ever in use at once.
@@ -64,8 +74,7 @@ impl<S: Deref<Target = [Word]>> Ring<S> {
     }
 
     fn word(&self, position: usize) -> Option<&AtomicU64> {
-        let mask = self.capacity().checked_sub(1)?;
-        self.words.get(position & mask).map(|word| &word.0)
+        self.words.get(position & self.mask).map(|word| &word.0)
     }
 
     /// Begins a record. Only one thread may produce.

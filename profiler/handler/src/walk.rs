@@ -142,9 +142,9 @@ impl<'a, A: Architecture, M: Memory> Callers<'a, A, M> {
         if fp <= self.seen {
             return Err(WalkEnd::NoProgress);
         }
-        let word = |offset: usize| fp.checked_add(offset).and_then(|address| self.memory.stack_word(address));
-        let return_address = word(A::RETURN_ADDRESS_OFFSET).ok_or(WalkEnd::OutsideStack)?;
-        let caller_fp = word(A::SAVED_FP_OFFSET).ok_or(WalkEnd::OutsideStack)?;
+        // Both architectures keep the caller's frame pointer and the return address side by side, in this order.
+        const { assert!(A::SAVED_FP_OFFSET == 0 && A::RETURN_ADDRESS_OFFSET == size_of::<usize>()) };
+        let [caller_fp, return_address] = self.memory.stack_pair(fp).ok_or(WalkEnd::OutsideStack)?;
         self.seen = fp;
         self.fp = caller_fp;
         Ok(return_address)
