@@ -4,6 +4,7 @@
 
 mod aarch64;
 mod agreement;
+mod ends;
 mod hostile;
 mod live_stack;
 mod machine;

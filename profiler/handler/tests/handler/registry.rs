@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flamewalk_handler::code::{CodeKind, Function};
 use flamewalk_handler::registry::{Reader, Registry};
@@ -60,4 +61,30 @@ proptest! {
         }
         registry.remove_reader(&reader);
     }
+}
+
+/// The memory itself, which the models replace: Miri notices a table that is freed while it is read.
+#[test]
+fn tables_are_read_while_they_are_replaced() {
+    let registry = Registry::default();
+    let reader = Arc::new(Reader::default());
+    registry.add_reader(Arc::clone(&reader));
+    let rounds = if cfg!(miri) { 30 } else { 3_000 };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let handler = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for found in images(&registry, &reader, 0..3) {
+                    assert!(found.is_none_or(|text| text == (0..3)));
+                }
+            }
+        });
+        for round in 0..rounds {
+            assert_eq!(registry.publish(0..3, functions(3)), Ok(2 * round + 1));
+            assert_eq!(registry.retire(0), Some(2 * round + 2));
+        }
+        done.store(true, Ordering::Relaxed);
+        handler.join().unwrap();
+    });
+    assert!(images(&registry, &reader, 0..3).iter().all(Option::is_none));
 }
