@@ -74,6 +74,12 @@ fn exports(known: &[String]) -> String {
 }
 
 impl Failure {
+    /// Tells the user, and returns the exit status.
+    pub(crate) fn report(&self) -> u8 {
+        eprintln!("flamewalk: {self}");
+        EXIT_STATUS
+    }
+
     /// Wasmtime's errors as one line: the causes, outermost first, without a backtrace.
     pub(crate) fn reason(error: &wasmtime::Error) -> String {
         let mut reasons: Vec<String> = Vec::new();

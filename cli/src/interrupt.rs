@@ -7,17 +7,17 @@ use std::io;
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Calls `act` on a thread of its own when the user first asks the command to stop (SIGINT, SIGTERM or SIGHUP),
-/// and ends the process at once if he asks again. To be called before any other thread is started.
-pub(crate) fn on_interrupt(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// Calls `act` on a thread of its own when the user first asks the command to stop (SIGINT, SIGTERM or SIGHUP), and
+/// ends the process with the status that it returns; at once, if the user asks again. To be called before any other
+/// thread is started.
+pub(crate) fn on_interrupt(act: impl FnOnce() -> u8 + Send + 'static) -> io::Result<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     signals.thread_block()?;
     std::thread::Builder::new().name("interrupt".into()).spawn(move || {
-        let again = signals;
         if signals.wait().is_ok() {
             // Given back to their default action, which ends the process.
-            let _ = again.thread_unblock();
-            act();
+            let _ = signals.thread_unblock();
+            std::process::exit(act().into());
         }
     })?;
     Ok(())

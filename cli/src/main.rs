@@ -30,11 +30,5 @@ fn main() -> ExitCode {
         }
     };
     let Command::Run(run) = arguments.command;
-    match run::run(&run) {
-        Ok(status) => status.into(),
-        Err(failure) => {
-            eprintln!("flamewalk: {failure}");
-            failure::EXIT_STATUS.into()
-        }
-    }
+    run::run(&run).unwrap_or_else(|failure| failure.report()).into()
 }

@@ -1,8 +1,9 @@
 //! Where profiles are written: the format by the file's ending, and the file opened before the guest runs.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flamewalk::profile::{Profile, ProfileError, folded};
 use flamewalk_flamegraphs::{FlamegraphError, Options, svg};
@@ -20,8 +21,8 @@ pub(crate) struct Output {
     path: PathBuf,
     format: Format,
     file: File,
-    /// Whether the file was not there before.
-    is_new: bool,
+    /// Whether the file was not there before and holds nothing yet: it goes if it is never written.
+    is_blank: AtomicBool,
 }
 
 impl Output {
@@ -33,14 +34,14 @@ impl Output {
             () if name.ends_with(".svg") => Format::Svg,
             () => return Err(Failure::OutputFormat { path: path.into() }),
         };
-        let is_new = !path.exists();
+        let is_blank = AtomicBool::new(!path.exists());
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)
             .map_err(|source| Failure::Write { path: path.into(), source })?;
-        Ok(Self { path: path.into(), format, file, is_new })
+        Ok(Self { path: path.into(), format, file, is_blank })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -50,6 +51,7 @@ impl Output {
     /// Replaces the file's content by the profile.
     pub(crate) fn write(&self, profile: &Profile) -> Result<(), Failure> {
         let write = |source| Failure::Write { path: self.path.clone(), source };
+        self.is_blank.store(false, Ordering::Relaxed);
         // A device or a pipe has no length.
         if self.file.metadata().map_err(write)?.is_file() {
             self.file.set_len(0).map_err(write)?;
@@ -69,9 +71,14 @@ impl Output {
         }
         writer.flush().map_err(write)
     }
+}
 
-    /// Removes the file if it was made for a profile that there will not be.
-    pub(crate) fn discard(&self) -> io::Result<()> {
-        if self.is_new { std::fs::remove_file(&self.path) } else { Ok(()) }
+impl Drop for Output {
+    fn drop(&mut self) {
+        if *self.is_blank.get_mut()
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            eprintln!("flamewalk: cannot remove `{}`: {error}", self.path.display());
+        }
     }
 }

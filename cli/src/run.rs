@@ -1,6 +1,6 @@
 //! `flamewalk run`: from a guest to its profile.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use flamewalk::profile::{EndReason, Metadata, Profile};
 use flamewalk::{Options, Profiler};
@@ -24,11 +24,22 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     options.event = arguments.event;
     options.rate = arguments.rate;
     options.frame_limit = arguments.frame_limit;
+    // Before anything else: threads that are started later inherit what is done with signals.
+    let to_finish = Arc::new(OnceLock::<Weak<Finish>>::new());
+    let on_interrupt = Arc::clone(&to_finish);
+    interrupt::on_interrupt(move || match on_interrupt.get().and_then(Weak::upgrade) {
+        Some(finish) => finish.finish(EndReason::Interrupted).unwrap_or_else(|failure| failure.report()),
+        // The guest has not been loaded yet, or has ended.
+        None => INTERRUPTED,
+    })
+    .map_err(|source| flamewalk::Error::System { action: "wait for Ctrl-C", source })?;
+
     let profiler = Arc::new(Profiler::new(options)?);
+    let outputs = arguments.outputs.iter().map(|path| Output::open(path)).collect::<Result<Vec<_>, _>>()?;
     let guest = Loaded::load(&arguments.guest, arguments.allow_precompiled)?;
     guest.register(&profiler, arguments.symbols.as_deref())?;
-    let outputs = arguments.outputs.iter().map(|path| Output::open(path)).collect::<Result<Vec<_>, _>>()?;
 
+    let progress = Progress::start(Arc::downgrade(&profiler), arguments.quiet);
     let finish = Arc::new(Finish {
         profiler: Arc::clone(&profiler),
         outputs,
@@ -36,28 +47,15 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
         command: std::iter::once(guest.name.clone()).chain(arguments.arguments.iter().cloned()).collect(),
         top: arguments.top,
         quiet: arguments.quiet,
-        progress: Mutex::new(None),
+        progress: Mutex::new(Some(progress)),
         finished: Mutex::new(false),
     });
-    let on_interrupt = Arc::clone(&finish);
-    interrupt::on_interrupt(move || {
-        let status = match on_interrupt.finish(EndReason::Interrupted) {
-            Ok(status) => status,
-            Err(failure) => {
-                eprintln!("flamewalk: {failure}");
-                crate::failure::EXIT_STATUS
-            }
-        };
-        std::process::exit(status.into());
-    })
-    .map_err(|source| flamewalk::Error::System { action: "wait for Ctrl-C", source })?;
-    let progress = Progress::start(Arc::downgrade(&profiler), arguments.quiet);
-    *finish.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
-
+    // Set once, here.
+    let _ = to_finish.set(Arc::downgrade(&finish));
     match wasi::run(&guest, &profiler, arguments) {
         Ok(end) => finish.finish(end),
         Err(failure) => {
-            finish.discard();
+            finish.end_progress();
             Err(failure)
         }
     }
@@ -90,7 +88,7 @@ impl Finish {
         if std::mem::replace(&mut *finished, true) {
             return Ok(status);
         }
-        drop(self.progress.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.end_progress();
         let mut metadata = Metadata::default();
         metadata.guest = Some(self.guest.clone());
         metadata.command.clone_from(&self.command);
@@ -130,13 +128,8 @@ impl Finish {
         }
     }
 
-    fn discard(&self) {
+    fn end_progress(&self) {
         drop(self.progress.lock().unwrap_or_else(PoisonError::into_inner).take());
-        for output in &self.outputs {
-            if let Err(error) = output.discard() {
-                eprintln!("flamewalk: cannot remove `{}`: {error}", output.path().display());
-            }
-        }
     }
 }
 
