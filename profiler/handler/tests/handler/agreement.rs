@@ -141,3 +141,20 @@ fn a_panic_below_another_store_does_not_hide_that_store() {
     }
     assert_eq!((most, machine.truth(table).len()), (8, 4));
 }
+
+/// An activation that a panic has unwound hid the one that was left next: that one stayed for good, one for each panic.
+#[test]
+fn a_panic_leaves_no_activation_behind() {
+    let program = Program::new::<X86_64>();
+    let images = program.images();
+    let table = CodeTable::new(&images, 1);
+    let mut machine = Machine::<X86_64>::new(&program, STACK_WORDS, 1);
+    let into_host = [(0, 0), (0, 0), (4, 0), (0, 0)];
+    let (panic, leave) = ((5, 0), (7, 0));
+    let actions = [&into_host[..], &into_host, &[panic, leave, leave, leave, leave]].concat();
+    for (what, choice) in actions {
+        assert!(!machine.activations.is_empty() || machine.truth(table).is_empty());
+        machine.act(Action { what, choice }, &mut |machine| check(machine, table, 3, &mut Seen::default()));
+    }
+    assert_eq!((machine.truth(table).len(), machine.activations.len()), (0, 0));
+}
