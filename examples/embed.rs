@@ -1,4 +1,4 @@
-//! The smallest embedding that profiles its guest: `cargo run -p flamewalk-examples --bin embed [OUT.svg]`.
+//! The smallest embedding that profiles its guest: `cargo run --bin embed [OUT.svg]`.
 //!
 //! The guest spends 60 % of its time in straight-line code, which a profiler that samples where the guest polls for
 //! interrupts never sees, and the rest in loops, recursion and calls.

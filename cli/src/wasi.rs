@@ -3,7 +3,7 @@
 use flamewalk::Profiler;
 use flamewalk::profile::EndReason;
 use wasmtime::component::{self, Component, ResourceTable};
-use wasmtime::{Func, Linker, Module, Store, Trap, Val, ValType};
+use wasmtime::{Func, Linker, Module, Store, Trap, UnknownImportError, Val, ValType};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::sync::CommandPre;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -157,13 +157,18 @@ fn end_of(error: &wasmtime::Error) -> EndReason {
     match (error.downcast_ref::<I32Exit>(), error.downcast_ref::<Trap>()) {
         (Some(I32Exit(0)), _) => EndReason::Finished,
         (Some(I32Exit(status)), _) => EndReason::ExitStatus(*status),
-        (_, Some(trap)) => EndReason::Trap(trap.to_string()),
-        _ => EndReason::Trap(Failure::reason(error)),
+        (_, Some(trap)) => EndReason::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
+        // An error of the host: its cause, without the guest's backtrace that Wasmtime wraps it in.
+        _ => EndReason::Trap(error.root_cause().to_string()),
     }
 }
 
 fn instantiate(error: wasmtime::Error) -> Failure {
-    Failure::Instantiate { reason: Failure::reason(&error) }
+    let reason = Failure::reason(&error);
+    match error.is::<UnknownImportError>() {
+        true => Failure::Import { reason },
+        false => Failure::Instantiate { reason },
+    }
 }
 
 /// What the guest gets of the world.
