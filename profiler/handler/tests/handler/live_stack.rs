@@ -19,6 +19,10 @@ fn only_whole_aligned_words_of_the_live_part_are_read() {
             let stack_start = base + 8 * first;
             let copied = CopiedMemory { stack_start, words: &words[first..], ..CopiedMemory::default() };
             assert_eq!(copied.stack_word(address), expected);
+            let second = words.get((address.wrapping_sub(base) / 8).wrapping_add(1));
+            let expected = expected.and_then(|first| second.map(|second| [first, *second]));
+            assert_eq!(live.stack_pair(address), expected);
+            assert_eq!(copied.stack_pair(address), expected);
         }
     }
 }
