@@ -53,6 +53,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FRAMES", default_value_t = defaults::FRAME_LIMIT)]
     pub(crate) frame_limit: usize,
 
+    /// Show native functions of the host, too: flamewalk's own, Wasmtime's, and those of the system's libraries
+    #[arg(long)]
+    pub(crate) host_frames: bool,
+
     /// Give the guest a directory of the host, under the same name or another
     #[arg(long = "dir", value_name = "HOST[::GUEST]")]
     pub(crate) directories: Vec<String>,

@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     options.event = arguments.event;
     options.rate = arguments.rate;
     options.frame_limit = arguments.frame_limit;
+    options.host_frames = arguments.host_frames;
     // Before anything else: threads that are started later inherit what is done with signals.
     let to_finish = Arc::new(OnceLock::<Weak<Finish>>::new());
     let on_interrupt = Arc::clone(&to_finish);

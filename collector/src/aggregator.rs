@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use flamewalk_handler::record::{Frame, Sample};
 use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::Tally;
+use flamewalk_symbolizer::HostAddress;
 use flamewalk_symbolizer::registry::{CodeRegistry, ImageId};
 
 /// A frame by the image that it lies in.
@@ -19,6 +20,10 @@ pub(crate) enum LocatedFrame {
     ReturnAddress(ImageId, u32),
     /// The next older frame called the host, through a trampoline if that is known.
     HostCall(Option<(ImageId, u32)>),
+    /// An address in native code of the host.
+    Host(HostAddress),
+    /// Native frames of the host that could not be found.
+    HostGap,
     /// Older frames are missing.
     Truncated,
 }
@@ -70,6 +75,13 @@ impl Aggregator {
                 }
                 Frame::HostCall(0) => Some(LocatedFrame::HostCall(None)),
                 Frame::HostCall(address) => Some(LocatedFrame::HostCall(locate(address))),
+                Frame::HostInstruction(address) => {
+                    Some(LocatedFrame::Host(HostAddress::Instruction(address)))
+                }
+                Frame::HostReturnAddress(address) => {
+                    Some(LocatedFrame::Host(HostAddress::ReturnAddress(address)))
+                }
+                Frame::HostGap => Some(LocatedFrame::HostGap),
             };
             let Some(located) = located else {
                 add(&mut self.unlocated, tally);

@@ -10,6 +10,7 @@ use flamewalk_handler::record::Sample;
 use flamewalk_handler::statistics::{LossCause, Tally as Ticks};
 use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::{Metadata, Profile, ProfileError, Statistics, Tally};
+use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::CodeRegistry;
 
 use crate::aggregator::Aggregator;
@@ -61,15 +62,16 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts the collector's thread.
+    /// Starts the collector's thread. `host` names native frames of the host, if samples have any.
     ///
     /// # Errors
     ///
     /// The system's, if it cannot start a thread.
-    pub fn start(registry: Arc<CodeRegistry>, options: &Options) -> io::Result<Self> {
+    pub fn start(registry: Arc<CodeRegistry>, host: HostSymbolizer, options: &Options) -> io::Result<Self> {
         let (messages, inbox) = crossbeam_channel::unbounded();
         let mut session = Session {
             registry,
+            host,
             channels: Vec::new(),
             aggregator: Aggregator::new(options.max_stack_bytes),
             record: Vec::new(),
@@ -134,6 +136,7 @@ impl Drop for Collector {
 /// What the collector's thread owns.
 struct Session {
     registry: Arc<CodeRegistry>,
+    host: HostSymbolizer,
     channels: Vec<Arc<Channel>>,
     aggregator: Aggregator,
     /// The record that is being read; kept to reuse its memory.
@@ -180,11 +183,12 @@ impl Session {
         }
     }
 
-    fn snapshot(&self, metadata: Metadata) -> Result<Snapshot, ProfileError> {
+    fn snapshot(&mut self, metadata: Metadata) -> Result<Snapshot, ProfileError> {
         let mut profile = Profile::new(metadata);
-        symbols::add_stacks(&self.aggregator, &self.registry, &mut profile)?;
+        symbols::add_stacks(&self.aggregator, &self.registry, &mut self.host, &mut profile)?;
         profile.metadata.statistics = self.statistics();
         profile.metadata.notices.extend(self.registry.notices());
+        profile.metadata.notices.extend_from_slice(self.host.notices());
         let in_use =
             |channel: &Arc<Channel>| channel.ring.high_water() as f64 / channel.ring.capacity().max(1) as f64;
         Ok(Snapshot { profile, ring_high_water: self.channels.iter().map(in_use).fold(0.0, f64::max) })

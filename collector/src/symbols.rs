@@ -4,17 +4,25 @@ use std::collections::HashMap;
 
 use flamewalk_profile::{Frame, FrameId, FrameKind, Profile, ProfileError, SourceLocation};
 use flamewalk_symbolizer::registry::{CodeRegistry, ImageId};
-use flamewalk_symbolizer::{CodeAddress, HostCall, SymbolFrame};
+use flamewalk_symbolizer::{CodeAddress, HostCall, HostSymbolizer, SymbolFrame};
 
 use crate::aggregator::{Aggregator, LocatedFrame};
+
+/// Stands for native frames of the host that could not be found.
+const HOST_GAP: &str = "(missing host frames)";
 
 /// Adds all of `aggregator`'s stacks to `profile`.
 pub(crate) fn add_stacks(
     aggregator: &Aggregator,
     registry: &CodeRegistry,
+    host: &mut HostSymbolizer,
     profile: &mut Profile,
 ) -> Result<(), ProfileError> {
-    let mut symbols = Symbols { registry, known: HashMap::new() };
+    host.look_up(aggregator.stacks().flat_map(|(frames, _)| frames).filter_map(|frame| match frame {
+        LocatedFrame::Host(address) => Some(*address),
+        _ => None,
+    }));
+    let mut symbols = Symbols { registry, host, known: HashMap::new() };
     let mut stacks: Vec<_> = aggregator.stacks().collect();
     // By weight, then by frames: the same samples give the same profile.
     stacks
@@ -33,6 +41,7 @@ pub(crate) fn add_stacks(
 
 struct Symbols<'a> {
     registry: &'a CodeRegistry,
+    host: &'a mut HostSymbolizer,
     /// The profile's frames for a located frame and, for a host call, its caller; youngest first.
     known: HashMap<(LocatedFrame, Option<LocatedFrame>), Vec<FrameId>>,
 }
@@ -55,6 +64,10 @@ impl Symbols<'_> {
                     guest_frames(self.registry, image, CodeAddress::ReturnAddress(offset))
                 }
                 LocatedFrame::HostCall(trampoline) => vec![host_call(self.registry, trampoline, caller)],
+                LocatedFrame::Host(address) => {
+                    self.host.frames(address).iter().cloned().map(host_frame).collect()
+                }
+                LocatedFrame::HostGap => vec![Frame::new(FrameKind::Host, HOST_GAP)],
                 LocatedFrame::Truncated => vec![Frame::truncated()],
             };
             symbols.into_iter().map(|symbol| profile.intern(symbol)).collect()
@@ -83,6 +96,10 @@ fn guest_frame(symbol: SymbolFrame) -> Frame {
         inlined: symbol.inlined,
         ..Frame::guest(symbol.name)
     }
+}
+
+fn host_frame(symbol: SymbolFrame) -> Frame {
+    Frame { kind: FrameKind::Host, ..guest_frame(symbol) }
 }
 
 /// Names a host call by the trampoline that was taken and the call in the guest.

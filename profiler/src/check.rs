@@ -11,6 +11,7 @@ use std::sync::Arc;
 use flamewalk_handler::activation::StoreContext;
 use flamewalk_handler::arch::{Architecture, Native, Registers};
 use flamewalk_handler::code::{CodeImage as CodeAddresses, CodeTable};
+use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::Frame;
 use flamewalk_handler::{stack, walk::WalkEnd};
@@ -122,9 +123,10 @@ fn walk(
     let mut symbolizer =
         Symbolizer::new(Arc::clone(image), "check", None, None).map_err(|error| error.to_string())?;
     let mut seen = Vec::new();
+    let table = CodeTable::new(&images, 0);
     let states = std::iter::once(context.exit_state());
     let end =
-        stack::walk::<Native, _>(&registers, &memory, CodeTable::new(&images, 0), states, 64, &mut |frame| {
+        stack::walk::<Native, _>(&registers, &memory, table, states, &mut NoHostFrames, 64, &mut |frame| {
             if let Frame::ReturnAddress(address) = frame {
                 let offset = u32::try_from(address.wrapping_sub(text)).unwrap_or_default();
                 // The physical function is the last of those that the address lies in.

@@ -25,6 +25,7 @@
 mod check;
 mod error;
 mod event;
+mod host;
 mod layout;
 mod options;
 mod profiler;

@@ -25,6 +25,12 @@ pub struct Options {
     /// How many frames a sample holds at most; of longer stacks the youngest frames are kept. Default:
     /// [`defaults::FRAME_LIMIT`].
     pub frame_limit: usize,
+    /// Whether stacks hold the native functions of the host, too: below the guest, between its segments and in host
+    /// calls. Default: no, and then no address of the host is recorded.
+    ///
+    /// Needs unwind information in the host's binary, which Rust's have unless built without; names and lines need its
+    /// symbols and debug information.
+    pub host_frames: bool,
     /// Size of each thread's ring, in words of 8 bytes; rounded down to a power of two. Default:
     /// [`defaults::RING_WORDS`].
     pub ring_words: usize,
@@ -40,6 +46,7 @@ impl Default for Options {
             event: Event::default(),
             rate: defaults::RATE,
             frame_limit: defaults::FRAME_LIMIT,
+            host_frames: false,
             ring_words: defaults::RING_WORDS,
             signal: Signal::SIGPROF,
             collector: flamewalk_collector::Options::default(),

@@ -1,13 +1,16 @@
 //! What all parts of one profiler share: its code, its threads, and the session that is running.
 
+use std::cell::UnsafeCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use flamewalk_collector::{Channel, Collector, Snapshot};
 use flamewalk_profile::{Metadata, Profile, Statistics};
+use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::CodeRegistry;
 
 use crate::error::Error;
+use crate::host::{HostCode, HostFrames};
 use crate::options::Options;
 use crate::source::Plan;
 use crate::thread::{Armed, Thread};
@@ -30,6 +33,8 @@ struct State {
 #[derive(Debug)]
 struct Session {
     plan: Plan,
+    /// The host's own code, if its frames are wanted.
+    host: Option<Arc<HostCode>>,
     collector: Collector,
     started: Instant,
     started_at: SystemTime,
@@ -83,10 +88,19 @@ impl Shared {
         let options = &self.options;
         let (plan, notices) = Plan::choose(options.event, options.rate, options.signal)?;
         crate::signal::install(plan.signal)?;
-        let collector = Collector::start(Arc::clone(&self.registry), &options.collector)
+        let host = options.host_frames.then(|| Arc::new(HostCode::loaded()));
+        let symbols =
+            HostSymbolizer::new(host.as_ref().map_or_else(Vec::new, |host| host.objects().to_vec()));
+        let collector = Collector::start(Arc::clone(&self.registry), symbols, &options.collector)
             .map_err(|source| Error::System { action: "start the collector thread", source })?;
-        let mut session =
-            Session { plan, collector, started: Instant::now(), started_at: SystemTime::now(), notices };
+        let mut session = Session {
+            plan,
+            host,
+            collector,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            notices,
+        };
         for thread in &state.threads {
             session.arm(thread, options);
         }
@@ -131,7 +145,8 @@ impl Session {
             let vary = Arc::clone(&source);
             let channel = Arc::new(Channel::new(options.ring_words, thread.id, move || vary.vary_period()));
             self.collector.add(Arc::clone(&channel));
-            thread.arm(Armed { source, channel, frame_limit: options.frame_limit })
+            let host = self.host.clone().map(|code| UnsafeCell::new(HostFrames::new(code)));
+            thread.arm(Armed { source, channel, frame_limit: options.frame_limit, host })
         });
         if let Err(error) = armed {
             self.notices.push(format!("thread {} is not sampled: {error}", thread.id));

@@ -3,7 +3,7 @@
 //! A [`Thread`] is made when a thread first enters a guest of an attached store, and goes when the thread ends.
 //! While a session runs it is *armed*: it has an event source, a ring and counters.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, UnsafeCell};
 use std::ops::ControlFlow;
 use std::ops::Range;
 use std::ptr;
@@ -14,14 +14,16 @@ use flamewalk_collector::Channel;
 use flamewalk_handler::activation::{ActivationStack, StoreContext};
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::CodeTable;
+use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{HEADER_WORDS, Header};
+use flamewalk_handler::record::{Frame, HEADER_WORDS, Header};
 use flamewalk_handler::registry::Reader;
 use flamewalk_handler::stack;
 use flamewalk_handler::statistics::{Fate, LossCause};
 use flamewalk_handler::walk::WalkEnd;
 
 use crate::error::Error;
+use crate::host::HostFrames;
 use crate::session::Shared;
 use crate::signal;
 use crate::source::{SignalInfo, Source, Ticks};
@@ -32,6 +34,8 @@ pub(crate) struct Armed {
     pub(crate) source: Arc<Source>,
     pub(crate) channel: Arc<Channel>,
     pub(crate) frame_limit: usize,
+    /// What native frames of the host are found with, if they are wanted. Belongs to the thread's handler.
+    pub(crate) host: Option<UnsafeCell<HostFrames>>,
 }
 
 /// A thread that enters guests of attached stores.
@@ -46,8 +50,8 @@ pub(crate) struct Thread {
     armed: AtomicPtr<Armed>,
 }
 
-// SAFETY: `activations` is changed on the thread itself only (see `enter` and `leave`); the rest is shared by
-// design.
+// SAFETY: `activations` is changed on the thread itself only (see `enter` and `leave`), and what is armed for host frames
+// by its handler only (see `sample`); the rest is shared by design.
 unsafe impl Send for Thread {}
 // SAFETY: as above.
 unsafe impl Sync for Thread {}
@@ -113,35 +117,54 @@ impl Thread {
         })
     }
 
-    /// Writes a sample into the ring, if there is one to write.
-    fn sample(&self, armed: &Armed, registers: &Registers, table: CodeTable<'_>, ticks: Ticks) -> Fate {
+    /// Visits the frames on this thread's stack; see [`stack::walk`]. `None` if the stack pointer is on no
+    /// stack that is known.
+    ///
+    /// Async-signal-safe: yes. To be called in a signal handler of this thread that interrupted it at `registers`.
+    pub(crate) fn walk(
+        &self,
+        registers: &Registers,
+        table: CodeTable<'_>,
+        host: &mut impl HostUnwinder,
+        frame_limit: usize,
+        visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
+    ) -> Option<WalkEnd> {
         // SAFETY: `stack` are the bounds of this thread's stack, which is mapped from its lowest used address up
         // for as long as the thread runs, and interrupted here. Code of the table is mapped while a frame of
         // it is on the stack, or interrupted: its store keeps it.
-        let Some(memory) = (unsafe { LiveStack::new(registers.sp, &self.stack) }) else {
-            return Fate::Lost(LossCause::UnknownStack);
-        };
+        let memory = unsafe { LiveStack::new(registers.sp, &self.stack) }?;
         // SAFETY: on the thread that the activations belong to, in a signal handler.
         let activations = unsafe { self.activations.exit_states() };
+        Some(stack::walk::<Native, _>(registers, &memory, table, activations, host, frame_limit, visit))
+    }
+
+    /// Writes a sample into the ring, if there is one to write.
+    fn sample(&self, armed: &Armed, registers: &Registers, table: CodeTable<'_>, ticks: Ticks) -> Fate {
         let mut record = armed.channel.ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
-        let mut frames = 0usize;
-        let end = stack::walk::<Native, _>(
-            registers,
-            &memory,
-            table,
-            activations,
-            armed.frame_limit,
-            &mut |frame| {
-                full = full || record.push(frame.encode()).is_err();
-                frames = frames.wrapping_add(1);
-                if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            },
-        );
+        let (mut frames, mut has_guest) = (0usize, false);
+        let mut visit = |frame: Frame| {
+            full = full || record.push(frame.encode()).is_err();
+            frames = frames.wrapping_add(1);
+            has_guest |= !frame.is_host();
+            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let end = match &armed.host {
+            None => self.walk(registers, table, &mut NoHostFrames, armed.frame_limit, &mut visit),
+            Some(host) => {
+                // SAFETY: only this thread's handler uses it, which its own signal does not interrupt.
+                let host = unsafe { &mut *host.get() };
+                self.walk(registers, table, host, armed.frame_limit, &mut visit)
+            }
+        };
+        let Some(end) = end else {
+            return Fate::Lost(LossCause::UnknownStack);
+        };
         if let Some(cause) = LossCause::of_walk(end) {
             return Fate::Lost(cause);
         }
-        if frames == 0 {
+        // Host frames alone are a guest's if the limit was reached before the guest.
+        if !has_guest && end == WalkEnd::EntryTrampoline {
             return Fate::Outside;
         }
         if full {

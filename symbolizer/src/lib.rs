@@ -1,4 +1,5 @@
-//! Turns addresses in Wasmtime's compiled code into guest functions, inlined functions and source lines.
+//! Turns addresses in Wasmtime's compiled code into guest functions, inlined functions and source lines; and, for those
+//! who ask for them, addresses in the host's own code.
 #![forbid(unsafe_code)]
 
 mod address_map;
@@ -8,6 +9,7 @@ mod dwarf;
 mod error;
 mod frame;
 mod guest;
+mod host;
 mod host_call;
 mod image;
 mod info;
@@ -22,6 +24,7 @@ mod symbolizer;
 pub use binary::GuestBinary;
 pub use error::Error;
 pub use frame::{CodeAddress, HostCall, SourceLocation, SymbolFrame};
+pub use host::{HostAddress, HostObject, HostSymbolizer};
 pub use image::CodeImage;
 pub use notice::Notice;
 pub use symbolizer::Symbolizer;

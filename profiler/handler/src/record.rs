@@ -26,6 +26,12 @@ pub enum Frame {
     /// The next older frame has called the host or the runtime, and the younger frames, if any, are what the
     /// host has called since. Holds an address inside the trampoline that was taken, or 0 if it is not known.
     HostCall(usize),
+    /// The interrupted instruction, in native code of the host.
+    HostInstruction(usize),
+    /// Where a native function of the host will go on when the younger frame returns.
+    HostReturnAddress(usize),
+    /// Native frames of the host that could not be found.
+    HostGap,
 }
 
 impl Frame {
@@ -36,6 +42,9 @@ impl Frame {
             Self::Instruction(address) => (1, address),
             Self::ReturnAddress(address) => (2, address),
             Self::HostCall(address) => (3, address),
+            Self::HostInstruction(address) => (4, address),
+            Self::HostReturnAddress(address) => (5, address),
+            Self::HostGap => (6, 0),
         };
         ((tag as u64) << TAG_SHIFT) | (address as u64 & ADDRESS_MASK)
     }
@@ -47,8 +56,16 @@ impl Frame {
             1 => Some(Self::Instruction(address)),
             2 => Some(Self::ReturnAddress(address)),
             3 => Some(Self::HostCall(address)),
+            4 => Some(Self::HostInstruction(address)),
+            5 => Some(Self::HostReturnAddress(address)),
+            6 if address == 0 => Some(Self::HostGap),
             _ => None,
         }
+    }
+
+    /// Whether the frame is a native one of the host, or stands for such.
+    pub const fn is_host(self) -> bool {
+        matches!(self, Self::HostInstruction(_) | Self::HostReturnAddress(_) | Self::HostGap)
     }
 }
 

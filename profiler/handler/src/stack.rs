@@ -17,12 +17,15 @@
 //!
 //! A frame that was left lies below the stack pointer, or below the entry of the activation that replaced it,
 //! so rule 1 alone rejects what is out of date; rule 3 makes sure.
+//!
+//! Native frames of the host come before, between and behind the segments if they are asked for; see [`crate::host`].
 
 use core::ops::ControlFlow;
 
 use crate::activation::ExitState;
 use crate::arch::{Architecture, CallerLocation, Registers};
-use crate::code::{CodeImage, CodeKind, CodeTable, FoundFunction, Function};
+use crate::code::{CodeImage, CodeKind, CodeTable, FoundFunction, Function, UNKNOWN_FRAME_SIZE};
+use crate::host::{HostCaller, HostFrame, HostUnwinder};
 use crate::memory::Memory;
 use crate::record::Frame;
 use crate::walk::{Callers, WalkEnd};
@@ -39,6 +42,9 @@ const SPARE_STEPS: usize = 16;
 /// early, which ends the walk as the limit does. Without any guest on the stack nothing is visited and the
 /// result is [`WalkEnd::EntryTrampoline`].
 ///
+/// `host` finds the native frames of the host, which are visited where they belong and count towards the limit;
+/// [`NoHostFrames`](crate::host::NoHostFrames) leaves them out. The guest frames are the same with any `host`.
+///
 /// The work is bounded by the limit, too: what is not visited (trampolines, activations that are out of date or
 /// hold no guest frame) counts towards a bound of about twice the limit.
 pub fn walk<A: Architecture, M: Memory>(
@@ -46,12 +52,16 @@ pub fn walk<A: Architecture, M: Memory>(
     memory: &M,
     table: CodeTable<'_>,
     activations: impl Iterator<Item = ExitState>,
+    host: &mut impl HostUnwinder,
     limit: usize,
     visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
 ) -> WalkEnd {
-    let mut walk = StackWalk::<A, M, _> {
+    let mut walk = StackWalk::<A, M, _, _> {
         memory,
         table,
+        host,
+        host_frame: None,
+        has_guest: false,
         floor: registers.sp,
         left: limit,
         steps_left: limit.saturating_mul(2).saturating_add(SPARE_STEPS),
@@ -63,14 +73,20 @@ pub fn walk<A: Architecture, M: Memory>(
             walk.steps_left = walk.steps_left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
             walk.activation(state)?;
         }
-        Ok(())
+        // Without a guest the stack is none of ours.
+        if walk.has_guest { walk.host_frames(None) } else { Ok(()) }
     });
     outcome.err().unwrap_or(WalkEnd::EntryTrampoline)
 }
 
-struct StackWalk<'a, A, M, V> {
+struct StackWalk<'a, A, M, H, V> {
     memory: &'a M,
     table: CodeTable<'a>,
+    host: &'a mut H,
+    /// The native frame that called, or interrupted, what was seen so far; `None` if it cannot be found.
+    host_frame: Option<HostFrame>,
+    /// Whether a guest frame was seen.
+    has_guest: bool,
     /// Everything below this address belongs to frames that were seen, or to the host above them.
     floor: usize,
     left: usize,
@@ -79,7 +95,9 @@ struct StackWalk<'a, A, M, V> {
     architecture: core::marker::PhantomData<A>,
 }
 
-impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'_, A, M, V> {
+impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow<()>>
+    StackWalk<'_, A, M, H, V>
+{
     fn emit(&mut self, frame: Frame) -> Result<(), WalkEnd> {
         self.left = self.left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
         match (self.visit)(frame) {
@@ -90,11 +108,21 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
 
     /// The segment that the program counter is in, if it is in guest code or a trampoline.
     fn interrupted(&mut self, registers: &Registers) -> Result<(), WalkEnd> {
-        let Some((_, found)) = self.table.find(registers.pc) else { return Ok(()) };
+        let Some((_, found)) = self.table.find(registers.pc) else {
+            self.host_frame = Some(HostFrame { registers: *registers, is_return_address: false });
+            return Ok(());
+        };
         match found.function.kind {
-            CodeKind::EntryTrampoline => Ok(()),
+            CodeKind::EntryTrampoline => {
+                if H::WANTED {
+                    let location = self.caller(registers, found).ok();
+                    self.host_frame = location.and_then(|location| self.host_caller(location, registers.fp));
+                }
+                Ok(())
+            }
             CodeKind::Guest => {
                 let location = self.caller(registers, found)?;
+                self.has_guest = true;
                 self.emit(Frame::Instruction(registers.pc))?;
                 self.callers(location, registers.fp, None)
             }
@@ -123,6 +151,7 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
             if let Some(host_call) = host_call.take() {
                 self.emit(host_call)?;
             }
+            self.has_guest = true;
             self.emit(Frame::ReturnAddress(return_address))?;
         }
         self.steps_left = callers.steps_left();
@@ -130,6 +159,9 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
             (_, Some(entry_fp)) if self.memory.stack_word(entry_fp).is_none() => Err(WalkEnd::OutsideStack),
             (_, Some(entry_fp)) => {
                 self.floor = entry_fp;
+                if H::WANTED {
+                    self.host_frame = self.host_caller(CallerLocation::Frame { fp: entry_fp }, entry_fp);
+                }
                 Ok(())
             }
             (end, None) => Err(end.unwrap_or(WalkEnd::NoProgress)),
@@ -149,6 +181,7 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
         }
         let image =
             exit_pc.checked_sub(1).and_then(|call| self.table.image(call)).ok_or(WalkEnd::UnknownCode)?;
+        self.host_frames(Some(exit_fp))?;
         let host_call = Frame::HostCall(self.trampoline(exit_fp, image));
         self.callers(CallerLocation::Frame { fp: exit_fp }, exit_fp, Some(host_call))
     }
@@ -181,5 +214,66 @@ impl<A: Architecture, M: Memory, V: FnMut(Frame) -> ControlFlow<()>> StackWalk<'
             }
         }
         found
+    }
+
+    /// The native frame that called an entry trampoline, which was left through `location` with the frame pointer
+    /// register at `fp`.
+    fn host_caller(&self, location: CallerLocation, fp: usize) -> Option<HostFrame> {
+        let word = |address: Option<usize>| self.memory.stack_word(address?);
+        let (pc, sp, fp) = match location {
+            CallerLocation::Frame { fp } => (
+                word(fp.checked_add(A::RETURN_ADDRESS_OFFSET))?,
+                fp.checked_add(A::CALLER_SP_OFFSET)?,
+                word(fp.checked_add(A::SAVED_FP_OFFSET))?,
+            ),
+            CallerLocation::ReturnAddressAt { address } => {
+                (word(Some(address))?, address.checked_add(size_of::<usize>())?, fp)
+            }
+            CallerLocation::ReturnAddress { address } => (address, self.floor, fp),
+        };
+        Some(HostFrame { registers: Registers { pc, sp, fp, lr: pc }, is_return_address: true })
+    }
+
+    /// Visits the native frames up to the exit trampoline whose frame is at `exit_fp`; without one, up to the end of
+    /// the stack. What is missing in between shows as a gap.
+    fn host_frames(&mut self, exit_fp: Option<usize>) -> Result<(), WalkEnd> {
+        if !H::WANTED {
+            return Ok(());
+        }
+        let top = exit_fp.unwrap_or(self.memory.live_stack().end);
+        let mut next = self.host_frame.take();
+        while let Some(frame) = next {
+            let Some(instruction) = frame.instruction() else { break };
+            if self.table.image(instruction).is_some() {
+                if exit_fp
+                    .is_some_and(|exit_fp| self.is_left_through(instruction, frame.registers.sp, exit_fp))
+                {
+                    return Ok(());
+                }
+                break;
+            }
+            if !self.host.is_known(&frame) {
+                break;
+            }
+            self.emit(frame.to_record())?;
+            let sp = frame.registers.sp;
+            next = match self.host.caller(&frame, self.memory) {
+                HostCaller::Frame(caller) => {
+                    Some(caller).filter(|caller| (sp..=top).contains(&caller.registers.sp))
+                }
+                HostCaller::None if exit_fp.is_none() => return Ok(()),
+                HostCaller::None | HostCaller::Unknown => None,
+            };
+        }
+        self.emit(Frame::HostGap)
+    }
+
+    /// Whether the host was called by `call`, with the stack pointer at `sp`, in the trampoline whose frame is at
+    /// `exit_fp`.
+    fn is_left_through(&self, call: usize, sp: usize, exit_fp: usize) -> bool {
+        let Some((_, FoundFunction { function, .. })) = self.table.find(call) else { return false };
+        let size = function.frame_size;
+        let fits = size == UNKNOWN_FRAME_SIZE || sp.checked_add(size as usize) == Some(exit_fp);
+        function.kind.leaves_guest() && fits && sp <= exit_fp
     }
 }

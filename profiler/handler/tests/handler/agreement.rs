@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use flamewalk_handler::arch::aarch64::Aarch64;
 use flamewalk_handler::arch::x86_64::X86_64;
 use flamewalk_handler::code::CodeTable;
+use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::{CopiedMemory, LiveStack, Memory};
 use flamewalk_handler::record::Frame;
 use flamewalk_handler::stack::walk;
@@ -25,10 +26,18 @@ fn walk_machine<A: Shape, M: Memory>(
     let mut frames = vec![];
     // SAFETY: this thread runs the machine.
     let activations = unsafe { machine.activations.exit_states() };
-    let end = walk::<A, M>(&machine.registers, memory, table, activations, limit, &mut |frame| {
-        frames.push(frame);
-        ControlFlow::Continue(())
-    });
+    let end = walk::<A, M>(
+        &machine.registers,
+        memory,
+        table,
+        activations,
+        &mut NoHostFrames,
+        limit,
+        &mut |frame| {
+            frames.push(frame);
+            ControlFlow::Continue(())
+        },
+    );
     (frames, end)
 }
 

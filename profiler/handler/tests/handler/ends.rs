@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use flamewalk_handler::arch::x86_64::X86_64;
 use flamewalk_handler::arch::{CallerLocation, Registers};
 use flamewalk_handler::code::{CodeImage, CodeKind, CodeTable, Function, MAX_TRAMPOLINE_FRAME_SIZES};
+use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::CopiedMemory;
 use flamewalk_handler::record::Frame;
 use flamewalk_handler::stack::walk;
@@ -49,7 +50,8 @@ fn ends(pc: usize, words: &[usize], limit: usize) -> (Vec<Frame>, WalkEnd) {
     let registers = Registers { pc, sp: STACK, fp: STACK, lr: 0 };
     let mut frames = vec![];
     let none = std::iter::empty();
-    let end = walk::<X86_64, _>(&registers, &memory, CodeTable::new(&images, 1), none, limit, &mut |frame| {
+    let table = CodeTable::new(&images, 1);
+    let end = walk::<X86_64, _>(&registers, &memory, table, none, &mut NoHostFrames, limit, &mut |frame| {
         frames.push(frame);
         ControlFlow::Continue(())
     });

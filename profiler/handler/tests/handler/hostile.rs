@@ -10,6 +10,7 @@ use flamewalk_handler::arch::Registers;
 use flamewalk_handler::arch::aarch64::Aarch64;
 use flamewalk_handler::arch::x86_64::X86_64;
 use flamewalk_handler::code::{CodeImage, CodeKind, CodeTable, Function, MAX_TRAMPOLINE_FRAME_SIZES};
+use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::{CopiedMemory, Memory};
 use flamewalk_handler::record::Frame;
 use flamewalk_handler::stack::walk;
@@ -136,7 +137,7 @@ fn survives<A: Shape>(
     let mut frames = vec![];
     let states = states.into_iter().cycle().take(1_000 * usize::from(!activations.is_empty()));
     let registers = Registers { pc, sp, fp, lr };
-    let end = walk::<A, _>(&registers, &memory, table, states, limit, &mut |frame| {
+    let end = walk::<A, _>(&registers, &memory, table, states, &mut NoHostFrames, limit, &mut |frame| {
         frames.push(frame);
         ControlFlow::Continue(())
     });
@@ -165,6 +166,9 @@ fn survives<A: Shape>(
             }
             Frame::HostCall(0) => {}
             Frame::HostCall(address) => assert!(kind(address).is_some_and(CodeKind::leaves_guest)),
+            Frame::HostInstruction(_) | Frame::HostReturnAddress(_) | Frame::HostGap => {
+                panic!("no host frames were asked for")
+            }
         }
     }
     frames.len()
@@ -255,6 +259,7 @@ fn activations_without_frames_do_not_make_the_work_unbounded() {
     let registers = Registers { pc: 1, sp: stack_start, fp: 0, lr: 0 };
     let table = CodeTable::new(&images, 1);
     let visit = &mut |_| -> ControlFlow<()> { panic!("there is no frame") };
-    assert_eq!(walk::<X86_64, _>(&registers, &memory, table, states, 24, visit), WalkEnd::FrameLimit);
+    let end = walk::<X86_64, _>(&registers, &memory, table, states, &mut NoHostFrames, 24, visit);
+    assert_eq!(end, WalkEnd::FrameLimit);
     assert!(memory.asked.borrow().len() < 1_000, "{}", memory.asked.borrow().len());
 }

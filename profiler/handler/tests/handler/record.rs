@@ -10,7 +10,10 @@ fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         address.clone().prop_map(Frame::Instruction),
         address.clone().prop_map(Frame::ReturnAddress),
-        address.prop_map(Frame::HostCall),
+        address.clone().prop_map(Frame::HostCall),
+        address.clone().prop_map(Frame::HostInstruction),
+        address.prop_map(Frame::HostReturnAddress),
+        Just(Frame::HostGap),
     ]
 }
 

@@ -6,6 +6,7 @@ use core::ops::{ControlFlow, Deref};
 
 use flamewalk_handler::activation::{ActivationStack, StoreContext};
 use flamewalk_handler::arch::{Native, Registers};
+use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{HEADER_WORDS, Header};
 use flamewalk_handler::registry::{Reader, Registry};
@@ -61,7 +62,7 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
         let mut full = (0..HEADER_WORDS).any(|_| writer.push(0).is_err());
         // SAFETY: it is never run.
         let activations = unsafe { thread.activations.exit_states() };
-        let end = walk::<Native, LiveStack>(registers, &stack, table, activations, limit, &mut |frame| {
+        let end = walk::<Native, LiveStack>(registers, &stack, table, activations, &mut NoHostFrames, limit, &mut |frame| {
             full |= writer.push(frame.encode()).is_err();
             if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
