@@ -25,7 +25,7 @@ use gimli::{EndianSlice, LittleEndian, SectionId};
 use crate::SourceLocation;
 use crate::bodies::{Bodies, Body};
 use fuel::Fuel;
-use function::FunctionScope;
+use function::{FunctionScope, Inlined};
 use lines::Lines;
 use names::Names;
 use units::Units;
@@ -127,6 +127,16 @@ impl Dwarf {
     /// The frames at an address in a body, innermost inlined function first, the function itself last. Empty
     /// if the DWARF does not describe the function.
     pub(crate) fn frames(&mut self, body: Body, address: u32) -> Vec<DwarfFrame> {
+        self.look_up(body, Some(address))
+    }
+
+    /// The function itself, at the line that opens it.
+    pub(crate) fn opening(&mut self, body: Body) -> Option<DwarfFrame> {
+        self.look_up(body, None).pop()
+    }
+
+    /// The frames at an address, or at the function's first row.
+    fn look_up(&mut self, body: Body, address: Option<u32>) -> Vec<DwarfFrame> {
         if matches!(self.damage, Some(Damage::DescribesOtherCode { .. } | Damage::TooExpensive)) {
             return Vec::new();
         }
@@ -170,7 +180,7 @@ impl State {
         sections: &Sections<'_>,
         bodies: &Bodies,
         body: Body,
-        address: u32,
+        address: Option<u32>,
     ) -> Result<Vec<DwarfFrame>, OutOfFuel> {
         let State { fuel, units, functions, names, lines } = self;
         let units = match units {
@@ -198,22 +208,32 @@ impl State {
                 new.insert(units.unless_malformed(read)?.unwrap_or_default())
             }
         };
+        // What comes before the first row, such as the check of the stack's limit, belongs to it.
+        let first = lines.first_address(body).unwrap_or(body.start);
+        let address = address.map_or(first, |address| address.max(first));
         // Without a subprogram (`-gline-tables-only` has none for functions that inline nothing), only lines.
-        let Some(scope) = scope else {
-            let position = lines.find(body, address, true);
-            let location = lines.render(sections, units, unit, position, fuel)?;
-            let frame = location.map(|location| DwarfFrame { name: None, location: Some(location) });
-            return Ok(frame.into_iter().collect());
+        let (inlined, name) = match &scope {
+            Some(scope) => (scope.inlined_at(address), scope.name.clone()),
+            None => (Vec::new(), None),
         };
-        let mut position = lines.find(body, address, false);
+        let is_same = |other| match &scope {
+            Some(scope) => is_same_chain(&scope.inlined_at(other), &inlined),
+            None => true,
+        };
+        let mut position = lines.find(body, address, is_same);
         let mut frames = Vec::new();
-        for inlined in scope.inlined_at(address).into_iter().rev() {
+        for inlined in inlined.iter().rev() {
             let location = lines.render(sections, units, unit, position, fuel)?;
             frames.push(DwarfFrame { name: inlined.name.clone(), location });
             position = Some(inlined.call);
         }
         let location = lines.render(sections, units, unit, position, fuel)?;
-        frames.push(DwarfFrame { name: scope.name.clone(), location });
+        frames.push(DwarfFrame { name, location });
         Ok(frames)
     }
+}
+
+/// Whether two chains are the same copies of functions, and not just the same functions.
+fn is_same_chain(left: &[&Inlined], right: &[&Inlined]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| std::ptr::eq(*left, *right))
 }

@@ -30,7 +30,8 @@ impl CodeAddress {
 pub struct SourceLocation {
     /// Path of the file, with the directory that it was compiled in if it is relative in the DWARF.
     pub file: Arc<str>,
-    /// Line, from 1; 0 where the compiler says that the code comes from no particular line.
+    /// Line, from 1. Where the compiler says that the code comes from no particular line, that of the nearest code
+    /// in the same function, or 0 if there is none.
     pub line: u32,
     /// Column, from 1; 0 if unknown.
     pub column: u32,

@@ -8,13 +8,13 @@ use std::mem::discriminant;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::GuestBinary;
 use crate::binary::CoreModule;
 use crate::bodies::{Bodies, Body};
 use crate::dwarf::{Damage, Dwarf, DwarfFrame};
 use crate::image::CodeImage;
 use crate::info::ModuleInfo;
 use crate::name::{display_name, is_cpp_mangled, is_demangled_form_of};
+use crate::{GuestBinary, SourceLocation};
 
 /// A core module within a guest's binary.
 #[derive(Clone, Copy)]
@@ -146,16 +146,21 @@ impl ModuleSymbols {
         self.dwarf.as_mut().map(|dwarf| dwarf.frames(body, code_offset)).unwrap_or_default()
     }
 
+    /// The line that opens a function that the module defines, by its index with imports.
+    pub(crate) fn opening(&mut self, function: u32) -> Option<SourceLocation> {
+        let body = self.body(function)?;
+        self.dwarf.as_mut()?.opening(body)?.location
+    }
+
     /// The name to show for a function, by its index with imports.
     pub(crate) fn function_name(&mut self, function: u32) -> Arc<str> {
         if let Some(known) = self.shown.get(&function) {
             return known.clone();
         }
-        let body = self.body(function);
-        let frames = body.map(|body| self.dwarf_frames(body, body.start)).unwrap_or_default();
-        let linkage_name = frames.last().and_then(|frame| frame.name.as_deref());
+        let opening = self.body(function).and_then(|body| self.dwarf.as_mut()?.opening(body));
+        let linkage_name = opening.and_then(|frame| frame.name);
         let raw = self.names.iter().find_map(|table| table.find(function));
-        let shown: Arc<str> = match (raw, linkage_name) {
+        let shown: Arc<str> = match (raw, linkage_name.as_deref()) {
             (None, None) => format!("wasm-function[{function}]").into(),
             (None, Some(linkage_name)) => display_name(linkage_name).into(),
             (Some(raw), None) => display_name(raw).into(),

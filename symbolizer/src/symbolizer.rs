@@ -161,8 +161,7 @@ fn function_frames(
     }
     let Some(symbols) = guest.modules.get_mut(module as usize) else { return frames };
     // Or no instruction comes first: this is the prologue, which belongs to the line that opens the function.
-    let body = symbols.body(function).filter(|_| place.is_none());
-    let opening = body.and_then(|body| symbols.dwarf_frames(body, body.start).pop()?.location);
+    let opening = if place.is_none() { symbols.opening(function) } else { None };
     frames.push(SymbolFrame {
         name: symbols.function_name(function),
         module: symbols.name.clone(),

@@ -17,6 +17,9 @@ const LONGEST_PATH: usize = 4096;
 /// How many sequences that start before an address are looked at.
 const MOST_OVERLAPPING: usize = 64;
 
+/// How many rows before and after one without a line are looked at for one.
+const FARTHEST_LINE: usize = 64;
+
 /// A place in the source, its file by the number that it has in the unit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Position {
@@ -36,8 +39,8 @@ struct Row {
 struct Sequence {
     start: u32,
     end: u32,
-    /// The start of the body that it starts with, if it does.
-    body: Option<u32>,
+    /// The start of the body that it starts in: the first row of a function comes after its locals.
+    body: u32,
     rows: Vec<Row>,
 }
 
@@ -106,31 +109,48 @@ impl Lines {
     /// Keeps a sequence if it starts with or in a body: where linkers leave dropped code, there is none.
     fn add(&mut self, mut rows: Vec<Row>, end: u32, bodies: &Bodies) {
         let Some(start) = rows.iter().map(|row| row.address).min() else { return };
-        let body = bodies.starting_at(u64::from(start)).map(|body| body.start);
-        if start < end && (body.is_some() || bodies.find(start).is_some()) {
+        let body = bodies.starting_at(u64::from(start)).or_else(|| Some(bodies.find(start)?.1));
+        if let Some(body) = body.filter(|_| start < end) {
             rows.sort_by_key(|row| row.address);
             rows.shrink_to_fit();
-            self.sequences.push(Sequence { start, end, body, rows });
+            self.sequences.push(Sequence { start, end, body: body.start, rows });
         }
     }
 
-    /// The position of an address in a body: from the sequence that starts with the body if there is one, else
+    /// The address of a function's first row, at or after the start of its body.
+    pub(crate) fn first_address(&self, body: Body) -> Option<u32> {
+        let before = self.sequences.partition_point(|sequence| sequence.body < body.start);
+        self.sequences
+            .get(before)
+            .filter(|sequence| sequence.body == body.start)
+            .map(|sequence| sequence.start)
+    }
+
+    /// The position of an address in a body, from the sequence that starts in the body if there is one, else
     /// from the last one before that covers the address.
-    pub(crate) fn find(&self, body: Body, address: u32, only_own: bool) -> Option<Position> {
+    ///
+    /// Compilers give some instructions no line. They get that of the nearest row before, or else after, in the same
+    /// function, inlined or not: `is_same` says whether another address is in it.
+    pub(crate) fn find(&self, body: Body, address: u32, is_same: impl Fn(u32) -> bool) -> Option<Position> {
         let end = self.sequences.partition_point(|sequence| sequence.start <= address);
         let before = self.sequences[..end].iter().rev();
         // Real sequences do not overlap, so that the right one is near; damaged ones are not worth more.
-        let own = before.take(MOST_OVERLAPPING).find(|sequence| sequence.body == Some(body.start));
-        let sequence = match own {
-            Some(own) => own,
-            None if only_own => return None,
-            None => self.sequences[..end].last()?,
-        };
+        let own = before.take(MOST_OVERLAPPING).find(|sequence| sequence.body == body.start);
+        let sequence = own.or(self.sequences[..end].last())?;
         if address >= sequence.end {
             return None;
         }
         let index = sequence.rows.partition_point(|row| row.address <= address).checked_sub(1)?;
-        Some(sequence.rows[index].position)
+        let position = sequence.rows[index].position;
+        if position.line != 0 {
+            return Some(position);
+        }
+        let (before, after) = sequence.rows.split_at(index);
+        let is_near =
+            |row: &&Row| row.position.line != 0 && body.contains(row.address) && is_same(row.address);
+        let nearest = before.iter().rev().take(FARTHEST_LINE).find(is_near);
+        let nearest = nearest.or_else(|| after.iter().take(FARTHEST_LINE).find(is_near));
+        Some(nearest.map_or(position, |row| row.position))
     }
 
     /// The position with its file's path; `None` without a file.

@@ -170,7 +170,7 @@ impl Units {
             return Ok(None);
         }
         let covering = self.units_covering(body, fuel)?;
-        for unit in &covering {
+        for (_, unit) in &covering {
             if !self.entries[*unit].is_indexed {
                 self.index(sections, *unit, bodies, fuel)?;
             }
@@ -178,16 +178,18 @@ impl Units {
                 return Ok(Some(*known));
             }
         }
-        let Some(first) = covering.first() else { return Ok(None) };
-        let lines_only = Description { unit: *first, subprogram: None, fits: false, is_final: true };
-        let description = self.descriptions.entry(body.start).or_insert(lines_only);
-        description.is_final = true;
-        Ok(Some(*description))
+        let starting = covering.first().filter(|(starts, _)| *starts).map(|(_, unit)| *unit);
+        let lines_only =
+            starting.map(|unit| Description { unit, subprogram: None, fits: false, is_final: true });
+        let Some(known) = self.descriptions.get(&body.start).copied().or(lines_only) else { return Ok(None) };
+        let description = Description { is_final: true, ..known };
+        self.descriptions.insert(body.start, description);
+        Ok(Some(description))
     }
 
-    /// The units that say they cover the start of a body: first those with a range for exactly this body, then
-    /// those with a range that starts with it, then those that merely span it.
-    fn units_covering(&self, body: Body, fuel: &mut Fuel) -> Result<Vec<usize>, OutOfFuel> {
+    /// The units that say they cover the start of a body, and whether they have a range that starts with it:
+    /// first those with a range for exactly this body, last those that merely span it.
+    fn units_covering(&self, body: Body, fuel: &mut Fuel) -> Result<Vec<(bool, usize)>, OutOfFuel> {
         let (start, end) = (u64::from(body.start), u64::from(body.end));
         let candidates = self.ranges.partition_point(|range| range.range.start <= start);
         let mut covering = Vec::new();
@@ -198,7 +200,7 @@ impl Units {
             }
         }
         covering.sort_unstable();
-        Ok(covering.into_iter().map(|(_, _, unit)| unit).collect())
+        Ok(covering.into_iter().map(|(starts_elsewhere, _, unit)| (!starts_elsewhere, unit)).collect())
     }
 
     /// Opens a unit. Its abbreviations are shared with all units that use the same ones.

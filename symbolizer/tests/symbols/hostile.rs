@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use flamewalk_guests::Guest;
 use flamewalk_symbolizer::{CodeAddress, CodeImage, GuestBinary, Notice, Symbolizer};
+use object::{Object, ObjectSection};
 use proptest::prelude::*;
 use wasmtime::WasmBacktraceDetails;
 
-use crate::support::{COMPONENT, compile, engine, guest, parse};
+use crate::support::{COMPONENT, compile, engine, guest, parse, range, unit, with_sections};
 
 /// Images and their binaries: a module with DWARF in the image, a component.
 static CORPUS: LazyLock<Vec<(Vec<u8>, Vec<u8>)>> = LazyLock::new(|| {
@@ -77,6 +78,21 @@ proptest! {
         ask(parse(image), binary, symbols);
     }
 
+    /// What Wasmtime recorded about the guest, which is decoded with its own types.
+    #[test]
+    fn damaged_metadata(index in 0..3_usize, damage in damage()) {
+        let mut image = CORPUS[index].0.clone();
+        let info = {
+            let elf = object::File::parse(&*image).expect("an ELF file");
+            elf.section_by_name(".wasmtime.info").and_then(|section| section.file_range()).expect("metadata")
+        };
+        let info = &mut image[info.0 as usize..][..info.1 as usize];
+        let mut damaged = info.to_vec();
+        apply(&mut damaged, &(damage.0, None));
+        info.copy_from_slice(&damaged);
+        ask(parse(&image), None, None);
+    }
+
     /// Only the custom sections, so that the code still fits.
     #[test]
     fn damaged_names_and_dwarf(damage in damage()) {
@@ -102,42 +118,6 @@ fn custom_sections_start(binary: &[u8]) -> usize {
         _ => None,
     });
     starts.min().expect("custom sections")
-}
-
-/// A module with one function, whose body lies from 2 to 7 in the code section, and these custom sections.
-fn with_sections(sections: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut binary =
-        wat::parse_str("(module (func (export \"f\") (param i32) (result i32) local.get 0 i32.popcnt))")
-            .expect("valid text");
-    for (name, contents) in sections {
-        let mut section = vec![u8::try_from(name.len()).expect("a short name")];
-        section.extend(name.as_bytes());
-        section.extend(contents);
-        binary.push(0);
-        let mut size = section.len();
-        while size >= 0x80 {
-            binary.push(size as u8 | 0x80);
-            size >>= 7;
-        }
-        binary.push(size as u8);
-        binary.extend(section);
-    }
-    assert!(wasmparser::validate(&binary).is_ok());
-    binary
-}
-
-/// A DWARF 4 unit around entries.
-fn unit(entries: &[u8]) -> Vec<u8> {
-    let mut unit = Vec::new();
-    unit.extend((entries.len() as u32 + 7).to_le_bytes());
-    unit.extend([4, 0, 0, 0, 0, 0, 4]);
-    unit.extend(entries);
-    unit
-}
-
-/// An address and a size, or two addresses.
-fn range(low: u32, high: u32) -> Vec<u8> {
-    [low.to_le_bytes(), high.to_le_bytes()].concat()
 }
 
 fn notices_in_time(binary: &[u8]) -> (Vec<Notice>, usize) {

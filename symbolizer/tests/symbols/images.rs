@@ -124,7 +124,10 @@ fn check_frame_size(function: &Function, engine: &str) {
     match function.kind {
         CodeKind::Guest | CodeKind::EntryTrampoline => assert_eq!(function.frame_size, 0, "{engine}"),
         CodeKind::ExitTrampoline | CodeKind::BuiltinTrampoline => {
-            assert!(function.frame_size % 16 == 0 && function.frame_size < 4096, "{function:?}, {engine}");
+            assert!(
+                function.frame_size.is_multiple_of(16) && function.frame_size < 4096,
+                "{function:?}, {engine}"
+            );
         }
     }
 }
@@ -218,7 +221,7 @@ fn leb128(into: &mut Vec<u8>, mut value: i64, signed: bool) {
     loop {
         let low = (value & 0x7f) as u8;
         value >>= 7;
-        let is_last = if signed { value == i64::from(low & 0x40 != 0) * -1 } else { value == 0 };
+        let is_last = if signed { value == -i64::from(low & 0x40 != 0) } else { value == 0 };
         into.push(if is_last { low } else { low | 0x80 });
         if is_last {
             return;

@@ -9,7 +9,7 @@ use gimli::{EndianSlice, LittleEndian};
 use wasmparser::{Parser, Payload};
 use wasmtime::{Engine, Module, WasmBacktraceDetails};
 
-use crate::support::{compile, engine, guest, parse};
+use crate::support::{compile, engine, guest, parse, range, unit, with_sections};
 
 /// The custom sections of a core module: name, the whole section and its contents.
 fn custom_sections(binary: &[u8]) -> Vec<(String, Range<usize>, Range<usize>)> {
@@ -180,6 +180,81 @@ fn an_image_with_dwarf_needs_no_binary() {
         assert!(prologues.len() * 4 < expected.len(), "{} of {}", prologues.len(), expected.len());
         assert_same(&shown(&found), &shown(&expected));
         assert_eq!(from_image.notices(), []);
+    }
+}
+
+/// A unit for each subprogram, with a name, an address and a size.
+fn units(subprograms: &[(&str, u32, u32)]) -> Vec<u8> {
+    let unit_of = |(name, low, size): &(&str, u32, u32)| {
+        let mut entries = vec![1];
+        entries.extend(range(*low, *size));
+        entries.push(2);
+        entries.extend(range(*low, *size));
+        entries.extend(name.as_bytes());
+        entries.extend([0, 0]);
+        unit(&entries)
+    };
+    subprograms.iter().flat_map(unit_of).collect()
+}
+
+fn names_with_dwarf(subprograms: &[(&str, u32, u32)]) -> (Vec<String>, Vec<Notice>) {
+    // A unit with children and a subprogram without, both with low_pc (addr) and high_pc (data4), the latter with a
+    // name (string).
+    let mut abbreviations = vec![1, 0x11, 1, 0x11, 0x01, 0x12, 0x06, 0, 0];
+    abbreviations.extend([2, 0x2e, 0, 0x11, 0x01, 0x12, 0x06, 0x03, 0x08, 0, 0, 0]);
+    let binary = with_sections(&[(".debug_info", units(subprograms)), (".debug_abbrev", abbreviations)]);
+    let engine = engine(|_| ());
+    let mut symbolizer = symbolizer(&engine, &binary, Some(&binary), None);
+    let mut names: Vec<_> =
+        all_frames(&mut symbolizer).iter().flatten().map(|frame| frame.name.to_string()).collect();
+    names.dedup();
+    (names, symbolizer.notices().to_vec())
+}
+
+/// Linkers leave the DWARF of code that they dropped, at address 0 or -1, and that of all definitions of an inline
+/// function of which they keep one.
+#[test]
+fn only_dwarf_that_fits_is_believed() {
+    let own = ("own", 2, 5);
+    for others in [
+        &[("dropped", 0, 40), own][..],
+        &[("dropped", u32::MAX, 5), own],
+        &[("other definition", 2, 9), own],
+        &[own, ("other definition", 2, 9)],
+        &[("in the middle", 3, 5), own],
+    ] {
+        assert_eq!(names_with_dwarf(others), (vec!["own".to_string()], Vec::new()), "{others:?}");
+    }
+    // Better than none: tools that change code in place leave it.
+    assert_eq!(names_with_dwarf(&[("changed", 2, 9)]), (vec!["changed".to_string()], Vec::new()));
+    let (names, notices) = names_with_dwarf(&[("in the middle", 3, 5), ("dropped", 0, 40)]);
+    assert_eq!(names, ["wasm-function[0]"]);
+    let [notice] = &*notices else { panic!("one notice: {notices:?}") };
+    let sentence = "the DWARF of guest does not describe its code (no address is the start of a function): no source lines";
+    assert_eq!(notice.to_string(), sentence);
+}
+
+/// Also those that come from no bytecode in particular: prologues, spills, constants.
+#[test]
+fn every_instruction_of_a_described_function_has_a_line() {
+    let engine = engine(|_| ());
+    for name in [Guest::Inlined, Guest::KnownAnswer, Guest::HostCalls] {
+        let binary = guest(name);
+        let mut symbolizer = symbolizer(&engine, &binary, Some(&binary), None);
+        let functions = symbolizer.image().functions().to_vec();
+        let mut without = Vec::new();
+        let mut count = 0;
+        for offset in functions.iter().flat_map(|function| function.start..function.end()) {
+            let frames = symbolizer.frames(CodeAddress::Instruction(offset));
+            let Some(innermost) = frames.first() else { continue };
+            count += 1;
+            if innermost.location.as_ref().is_none_or(|location| location.line == 0) {
+                without.push((offset, innermost.name.clone()));
+            }
+        }
+        // What the linker and Wasmtime add has no source.
+        without.retain(|(_, name)| &**name != "__wasm_call_ctors" && &**name != "(module start)");
+        assert!(without.len() * 1000 <= count, "{name:?}: {} of {count}: {without:?}", without.len());
     }
 }
 

@@ -84,3 +84,39 @@ pub(crate) const COMPONENT: &str = r#"(component
   (func (export "run") (canon lift (core func $one "run")))
   (func (export "go") (canon lift (core func $two "go")))
 )"#;
+
+/// A module with one function, whose body lies from 2 to 7 in the code section, and these custom sections.
+pub(crate) fn with_sections(sections: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut binary =
+        wat::parse_str("(module (func (export \"f\") (param i32) (result i32) local.get 0 i32.popcnt))")
+            .expect("valid text");
+    for (name, contents) in sections {
+        let mut section = vec![u8::try_from(name.len()).expect("a short name")];
+        section.extend(name.as_bytes());
+        section.extend(contents);
+        binary.push(0);
+        let mut size = section.len();
+        while size >= 0x80 {
+            binary.push(size as u8 | 0x80);
+            size >>= 7;
+        }
+        binary.push(size as u8);
+        binary.extend(section);
+    }
+    assert!(wasmparser::validate(&binary).is_ok());
+    binary
+}
+
+/// A DWARF 4 unit around entries.
+pub(crate) fn unit(entries: &[u8]) -> Vec<u8> {
+    let mut unit = Vec::new();
+    unit.extend((entries.len() as u32 + 7).to_le_bytes());
+    unit.extend([4, 0, 0, 0, 0, 0, 4]);
+    unit.extend(entries);
+    unit
+}
+
+/// An address and a size, or two addresses.
+pub(crate) fn range(low: u32, high: u32) -> Vec<u8> {
+    [low.to_le_bytes(), high.to_le_bytes()].concat()
+}
