@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::{CodeKind, Function};
+use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{HEADER_WORDS, Header};
 use flamewalk_handler::registry::{Reader, Registry};
@@ -29,7 +30,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let mut code = vec![0x90u8; 2 * FUNCTION_BYTES];
+    let mut code = [0x90u8; 2 * FUNCTION_BYTES];
     for start in [0, FUNCTION_BYTES] {
         code[start..start + 4].copy_from_slice(&[0x55, 0x48, 0x89, 0xe5]);
     }
@@ -99,12 +100,19 @@ fn sample(
         let mut record = ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
         let mut frames = 0usize;
-        let end =
-            stack::walk::<Native, _>(registers, &memory, table, std::iter::empty(), 1024, &mut |frame| {
+        let end = stack::walk::<Native, _>(
+            registers,
+            &memory,
+            table,
+            std::iter::empty(),
+            &mut NoHostFrames,
+            1024,
+            &mut |frame| {
                 full = full || record.push(frame.encode()).is_err();
                 frames += 1;
                 if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
+            },
+        );
         let header = Header { ticks: 1, end, weight: 1, time: 1, generation: table.generation() };
         for (index, word) in header.encode(frames).into_iter().enumerate() {
             record.set(index, word);
