@@ -5,6 +5,7 @@
 mod aarch64;
 mod agreement;
 mod ends;
+mod host;
 mod hostile;
 mod live_stack;
 mod machine;
