@@ -28,6 +28,8 @@ mod event;
 mod host;
 mod layout;
 mod options;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod oracle;
 mod profiler;
 mod session;
 mod signal;

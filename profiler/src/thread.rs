@@ -138,6 +138,18 @@ impl Thread {
         Some(stack::walk::<Native, _>(registers, &memory, table, activations, host, frame_limit, visit))
     }
 
+    /// How many activations the handler would see now.
+    #[cfg(test)]
+    pub(crate) fn activation_count(&self) -> usize {
+        self.activations.len()
+    }
+
+    /// The addresses of this thread's stack.
+    #[cfg(test)]
+    pub(crate) fn stack(&self) -> Range<usize> {
+        self.stack.clone()
+    }
+
     /// Writes a sample into the ring, if there is one to write.
     fn sample(&self, armed: &Armed, registers: &Registers, table: CodeTable<'_>, ticks: Ticks) -> Fate {
         let mut record = armed.channel.ring.begin();

@@ -1,0 +1,73 @@
+;; Two components that hand strings to each other in different encodings, and to the host.
+(component
+  (import "log" (func $log (param "s" string) (result string)))
+  (core module $Memory
+    (memory (export "memory") 4)
+    (global $next (mut i32) (i32.const 1024))
+    (func $align (param i32 i32) (result i32)
+      (i32.and
+        (i32.add (local.get 0) (i32.sub (local.get 1) (i32.const 1)))
+        (i32.sub (i32.const 0) (local.get 1))))
+    (func (export "reset") (param i32) (global.set $next (i32.const 1024)))
+    (func (export "realloc") (param $old i32) (param $size i32) (param $alignment i32) (param $new i32) (result i32)
+      (local $result i32)
+      (local.set $result (call $align (global.get $next) (local.get $alignment)))
+      (global.set $next (i32.add (local.get $result) (local.get $new)))
+      (memory.copy (local.get $result) (local.get $old) (local.get $size))
+      (local.get $result)))
+  (component $Callee
+    (alias outer 1 $Memory (core module $Memory))
+    (core instance $memory (instantiate $Memory))
+    (core module $Main
+      (import "memory" "memory" (memory 1))
+      ;; Gives back what it got, by way of a few calls.
+      (func $work (param i32) (result i32)
+        (if (result i32) (local.get 0) (then (call $work (i32.sub (local.get 0) (i32.const 1)))) (else (i32.const 8))))
+      (func (export "echo") (param $pointer i32) (param $length i32) (result i32)
+        (local $result i32)
+        (local.set $result (call $work (i32.const 3)))
+        (i32.store (local.get $result) (local.get $pointer))
+        (i32.store offset=4 (local.get $result) (local.get $length))
+        (local.get $result)))
+    (core instance $main (instantiate $Main (with "memory" (instance $memory))))
+    (func (export "echo") (param "s" string) (result string)
+      (canon lift (core func $main "echo") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))
+        (post-return (core func $memory "reset")))))
+  (component $Caller
+    (import "echo" (func $echo (param "s" string) (result string)))
+    (import "log" (func $log (param "s" string) (result string)))
+    (alias outer 1 $Memory (core module $Memory))
+    (core instance $memory (instantiate $Memory))
+    (core func $echo_utf8 (canon lower (func $echo) (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (core func $echo_utf16
+      (canon lower (func $echo) (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")) string-encoding=utf16))
+    (core func $log_utf8 (canon lower (func $log) (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (core module $Main
+      (import "memory" "memory" (memory 1))
+      (import "host" "echo_utf8" (func $echo_utf8 (param i32 i32 i32)))
+      (import "host" "echo_utf16" (func $echo_utf16 (param i32 i32 i32)))
+      (import "host" "log_utf8" (func $log_utf8 (param i32 i32 i32)))
+      (data (i32.const 32) "some text that is handed around")
+      (data (i32.const 96) "t\00w\00o\00 \00b\00y\00t\00e\00s\00")
+      (func $length (result i32) (i32.load (i32.const 20)))
+      (func (export "run") (param $n i32) (result i32)
+        (local $sum i32)
+        (loop $again
+          (call $echo_utf8 (i32.const 32) (i32.const 31) (i32.const 16))
+          (local.set $sum (i32.add (local.get $sum) (call $length)))
+          (call $echo_utf16 (i32.const 96) (i32.const 9) (i32.const 16))
+          (local.set $sum (i32.add (local.get $sum) (call $length)))
+          (call $log_utf8 (i32.const 32) (i32.const 9) (i32.const 16))
+          (local.set $sum (i32.add (local.get $sum) (call $length)))
+          (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+        (local.get $sum)))
+    (core instance $main (instantiate $Main
+      (with "memory" (instance $memory))
+      (with "host" (instance
+        (export "echo_utf8" (func $echo_utf8))
+        (export "echo_utf16" (func $echo_utf16))
+        (export "log_utf8" (func $log_utf8))))))
+    (func (export "run") (param "n" u32) (result u32) (canon lift (core func $main "run"))))
+  (instance $callee (instantiate $Callee))
+  (instance $caller (instantiate $Caller (with "echo" (func $callee "echo")) (with "log" (func $log))))
+  (export "run" (func $caller "run")))

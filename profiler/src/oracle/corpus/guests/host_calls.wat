@@ -1,0 +1,28 @@
+;; Calls the host, which can call back.
+(module
+  (import "host" "add" (func $add (param i32 i32) (result i32)))
+  (import "host" "wide" (func $wide
+    (param i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 f64 f32) (result i64 f64 i32 i64)))
+  (import "host" "again" (func $again (param i32) (result i32)))
+  (table $table 2 2 funcref)
+  (elem (table $table) (i32.const 0) func $add)
+  (memory (export "memory") 1)
+  (func $inner (param $n i32) (result i32)
+    (i32.add (call $again (local.get $n)) (i32.const 1)))
+  (func (export "recurse") (param $n i32) (result i32)
+    (if (result i32) (local.get $n)
+      (then (call $inner (local.get $n)))
+      (else (call $add (i32.const 1) (i32.const 2)))))
+  (func (export "run") (param $n i32) (result i32)
+    (local $sum i32)
+    (loop $loop
+      (local.set $sum (call $add (local.get $sum) (local.get $n)))
+      (local.set $sum (call_indirect (param i32 i32) (result i32) (local.get $sum) (i32.const 1) (i32.const 0)))
+      (call $wide (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4) (i64.const 5) (i64.const 6) (i64.const 7)
+        (i64.const 8) (i64.const 9) (i64.const 10) (f64.const 11) (f32.const 12))
+      (drop)
+      (local.set $sum (i32.add (local.get $sum)))
+      (drop) (drop)
+      (br_if $loop (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+    (local.get $sum))
+  (export "add" (func $add)))

@@ -1,0 +1,65 @@
+;; Resources that are made, passed to another component and dropped, with a destructor.
+(component
+  (component $Owner
+    (core module $Destructor
+      (global $dropped (mut i32) (i32.const 0))
+      (func $work (param i32) (result i32)
+        (if (result i32) (local.get 0)
+          (then (i32.add (call $work (i32.sub (local.get 0) (i32.const 1))) (i32.const 1)))
+          (else (i32.const 0))))
+      (func (export "drop") (param i32)
+        (global.set $dropped (i32.add (global.get $dropped) (call $work (local.get 0)))))
+      (func (export "dropped") (result i32) (global.get $dropped)))
+    (core instance $destructor (instantiate $Destructor))
+    (type $thing' (resource (rep i32) (dtor (core func $destructor "drop"))))
+    (export $thing "thing" (type $thing'))
+    (core func $new (canon resource.new $thing'))
+    (core func $rep (canon resource.rep $thing'))
+    (core func $drop (canon resource.drop $thing'))
+    (core module $Main
+      (import "thing" "new" (func $new (param i32) (result i32)))
+      (import "thing" "rep" (func $rep (param i32) (result i32)))
+      (import "thing" "drop" (func $drop (param i32)))
+      (func (export "make") (param i32) (result i32)
+        ;; One that is dropped at once, and one that is given away.
+        (call $drop (call $new (i32.add (local.get 0) (i32.const 1))))
+        (call $new (local.get 0)))
+      (func (export "look") (param i32) (result i32) (local.get 0)))
+    (core instance $main (instantiate $Main (with "thing" (instance
+      (export "new" (func $new)) (export "rep" (func $rep)) (export "drop" (func $drop))))))
+    (func (export "make") (param "n" u32) (result (own $thing)) (canon lift (core func $main "make")))
+    (func (export "look") (param "thing" (borrow $thing)) (result u32) (canon lift (core func $main "look")))
+    (func (export "dropped") (result u32) (canon lift (core func $destructor "dropped"))))
+  (component $User
+    (import "owner" (instance $owner
+      (export "thing" (type $thing (sub resource)))
+      (export "make" (func (param "n" u32) (result (own $thing))))
+      (export "look" (func (param "thing" (borrow $thing)) (result u32)))
+      (export "dropped" (func (result u32)))))
+    (alias export $owner "thing" (type $thing))
+    (core func $make (canon lower (func $owner "make")))
+    (core func $look (canon lower (func $owner "look")))
+    (core func $dropped (canon lower (func $owner "dropped")))
+    (core func $drop (canon resource.drop $thing))
+    (core module $Main
+      (import "owner" "make" (func $make (param i32) (result i32)))
+      (import "owner" "look" (func $look (param i32) (result i32)))
+      (import "owner" "dropped" (func $dropped (result i32)))
+      (import "owner" "drop" (func $drop (param i32)))
+      (func $one (param $n i32) (result i32)
+        (local $thing i32) (local $result i32)
+        (local.set $thing (call $make (local.get $n)))
+        (local.set $result (call $look (local.get $thing)))
+        (call $drop (local.get $thing))
+        (local.get $result))
+      (func (export "run") (param $n i32) (result i32)
+        (loop $again
+          (drop (call $one (local.get $n)))
+          (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+        (call $dropped)))
+    (core instance $main (instantiate $Main (with "owner" (instance
+      (export "make" (func $make)) (export "look" (func $look)) (export "dropped" (func $dropped)) (export "drop" (func $drop))))))
+    (func (export "run") (param "n" u32) (result u32) (canon lift (core func $main "run"))))
+  (instance $owner (instantiate $Owner))
+  (instance $user (instantiate $User (with "owner" (instance $owner))))
+  (export "run" (func $user "run")))

@@ -1,0 +1,16 @@
+;; A start function that calls, calls the host and grows memory, in a module with something to initialize.
+(module
+  (import "host" "add" (func $add (param i32 i32) (result i32)))
+  (memory 1 4)
+  (table 2 2 funcref)
+  (global $g (mut i32) (i32.const 0))
+  (global $f funcref (ref.func $work))
+  (data (i32.const 16) "initial")
+  (elem (i32.const 0) func $work)
+  (func $work (param $n i32) (result i32)
+    (if (result i32) (local.get $n)
+      (then (i32.add (call $work (i32.sub (local.get $n) (i32.const 1))) (i32.const 1)))
+      (else (call $add (memory.grow (i32.const 1)) (i32.const 1)))))
+  (func $start (global.set $g (call $work (i32.const 10))))
+  (start $start)
+  (func (export "result") (result i32) (global.get $g)))

@@ -1,0 +1,188 @@
+//! The configurations of Wasmtime that every case runs in.
+
+use wasmtime::{
+    Config, Engine, Inlining, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+};
+
+/// What an engine counts so as to stop its guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Metering {
+    Fuel,
+    Epochs,
+}
+
+/// A proposal that some compiler does not support.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feature {
+    Exceptions,
+    FunctionReferences,
+    Gc,
+    TailCalls,
+}
+
+impl Feature {
+    pub(super) const ALL: [Self; 4] = [Self::Exceptions, Self::FunctionReferences, Self::Gc, Self::TailCalls];
+
+    /// What an engine says that has to refuse it.
+    pub(super) fn refusal(self) -> &'static str {
+        match self {
+            Self::Exceptions => "the wasm_exceptions feature is not supported on this compiler configuration",
+            Self::FunctionReferences => {
+                "the wasm_function_references feature is not supported on this compiler configuration"
+            }
+            Self::Gc => "the wasm_gc feature is not supported on this compiler configuration",
+            Self::TailCalls => "the wasm_tail_call feature is not supported on this compiler configuration",
+        }
+    }
+
+    pub(super) fn enable(self, config: &mut Config) {
+        match self {
+            Self::Exceptions => config.wasm_exceptions(true),
+            Self::FunctionReferences => config.wasm_function_references(true),
+            Self::Gc => config.wasm_gc(true),
+            Self::TailCalls => config.wasm_tail_call(true),
+        };
+    }
+}
+
+/// One way to set up an engine.
+pub(super) struct Configuration {
+    pub(super) name: &'static str,
+    configure: fn(&mut Config),
+    pub(super) metering: Option<Metering>,
+    /// What its compiler refuses: cases that need it are left out.
+    pub(super) refuses: &'static [Feature],
+}
+
+const ALL_SUPPORTED: &[Feature] = &[];
+
+/// In bytes. Small, since a case fills it.
+const MAX_WASM_STACK: usize = 128 << 10;
+
+/// All configurations.
+pub(super) const MATRIX: [Configuration; 11] = [
+    Configuration {
+        name: "opt-level none",
+        configure: |config| {
+            config.cranelift_opt_level(OptLevel::None);
+        },
+        metering: None,
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "opt-level speed",
+        configure: |config| {
+            config.cranelift_opt_level(OptLevel::Speed);
+        },
+        metering: None,
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "opt-level speed_and_size",
+        configure: |config| {
+            config.cranelift_opt_level(OptLevel::SpeedAndSize);
+        },
+        metering: None,
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "inlining",
+        configure: |config| {
+            config.compiler_inlining(Inlining::Yes);
+        },
+        metering: None,
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "epochs",
+        configure: |config| {
+            config.epoch_interruption(true);
+        },
+        metering: Some(Metering::Epochs),
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "fuel",
+        configure: |config| {
+            config.consume_fuel(true);
+        },
+        metering: Some(Metering::Fuel),
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "no unwind info",
+        configure: |config| {
+            config.native_unwind_info(false);
+        },
+        metering: None,
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "traps by calls",
+        configure: |config| {
+            config.signals_based_traps(false);
+        },
+        metering: None,
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "pooling",
+        configure: |config| {
+            let mut pool = PoolingAllocationConfig::default();
+            pool.total_core_instances(32)
+                .total_memories(16)
+                .total_tables(16)
+                .total_stacks(4)
+                .total_gc_heaps(8)
+                .max_memories_per_module(2)
+                .max_tables_per_module(2)
+                .max_memory_size(1 << 24);
+            config.memory_reservation(1 << 24).memory_guard_size(1 << 16);
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        },
+        metering: None,
+        refuses: ALL_SUPPORTED,
+    },
+    Configuration {
+        name: "winch",
+        configure: |config| {
+            config.strategy(Strategy::Winch);
+        },
+        metering: None,
+        refuses: &Feature::ALL,
+    },
+    Configuration {
+        name: "winch, epochs",
+        configure: |config| {
+            config.strategy(Strategy::Winch).epoch_interruption(true);
+        },
+        metering: Some(Metering::Epochs),
+        refuses: &Feature::ALL,
+    },
+];
+
+impl Configuration {
+    /// The engine, with everything on that it supports. What it is said to refuse is tried, and has to be refused.
+    pub(super) fn engine(&self) -> Engine {
+        for feature in self.refuses {
+            let mut config = self.config();
+            feature.enable(&mut config);
+            let refusal = Engine::new(&config)
+                .err()
+                .unwrap_or_else(|| panic!("{}: {feature:?} is supported", self.name));
+            assert_eq!(refusal.to_string(), feature.refusal(), "{}", self.name);
+        }
+        let mut config = self.config();
+        for feature in Feature::ALL.iter().filter(|feature| !self.refuses.contains(feature)) {
+            feature.enable(&mut config);
+        }
+        Engine::new(&config).unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
+    }
+
+    fn config(&self) -> Config {
+        let mut config = Config::new();
+        config.wasm_threads(true).shared_memory(true).max_wasm_stack(MAX_WASM_STACK);
+        (self.configure)(&mut config);
+        config
+    }
+}
