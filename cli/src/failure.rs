@@ -35,6 +35,9 @@ pub(crate) enum Failure {
     #[error("the guest cannot be started: {reason}")]
     Instantiate { reason: String },
 
+    #[error("the guest cannot be started: {reason}; guests are given WASI, and no other imports")]
+    Import { reason: String },
+
     #[error("the guest exports no function `{name}`; {}", exports(known))]
     NoExport { name: String, known: Vec<String> },
 
@@ -58,6 +61,12 @@ pub(crate) enum Failure {
 
     #[error("the environment has no variable `{name}` to pass on; give it a value: --env {name}=VALUE")]
     Environment { name: String },
+
+    #[error("`{}` has other code than the guest: {reason}; give --symbols the file that the guest was stripped from", path.display())]
+    Symbols { path: PathBuf, reason: String },
+
+    #[error("no samples: {reason}")]
+    NoSamples { reason: String },
 
     #[error("the run was not profiled: {0}")]
     Profiler(#[from] flamewalk::Error),

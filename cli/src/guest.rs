@@ -43,7 +43,7 @@ impl Loaded {
                 .ok_or_else(|| not_wasm(found_instead(&file)))?;
             wat::Parser::new()
                 .parse_str(Some(path), text)
-                .map_err(|error| not_wasm(error.to_string().lines().next().unwrap_or_default().to_owned()))?
+                .map_err(|error| not_wasm(text_error(&error)))?
                 .into()
         };
         let compile =
@@ -61,17 +61,39 @@ impl Loaded {
     pub(crate) fn register(&self, profiler: &Profiler, symbols: Option<&Path>) -> Result<(), Failure> {
         let mut guest = Guest::named(self.name.clone());
         guest.binary = self.binary.clone();
-        guest.symbols = symbols.map(read).transpose()?.map(Arc::from);
-        match &self.code {
-            Code::Module(module) => profiler.register_module(module, guest)?,
-            Code::Component(component) => profiler.register_component(component, guest)?,
+        if let Some(path) = symbols {
+            let file = read(path)?;
+            if !file.starts_with(b"\0asm") {
+                return Err(Failure::NotWasm { path: path.into(), reason: found_instead(&file) });
+            }
+            guest.symbols = Some(file.into());
         }
-        Ok(())
+        match &self.code {
+            Code::Module(module) => profiler.register_module(module, guest),
+            Code::Component(component) => profiler.register_component(component, guest),
+        }
+        .map_err(|error| match (error, symbols) {
+            (flamewalk::Error::Symbols(source), Some(path)) => {
+                Failure::Symbols { path: path.into(), reason: source.to_string() }
+            }
+            (error, _) => error.into(),
+        })
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|source| Failure::Read { path: path.into(), source })
+}
+
+/// What is wrong with a text and where. The parser says it in several lines, with the place after an arrow.
+fn text_error(error: &wat::Error) -> String {
+    let error = error.to_string();
+    let what = error.lines().next().unwrap_or_default();
+    let place = error.lines().find_map(|line| line.trim().strip_prefix("--> "));
+    match place.map(|place| place.rsplitn(3, ':').collect::<Vec<_>>()).as_deref() {
+        Some([column, line, _]) => format!("{what} (line {line}, column {column})"),
+        _ => what.to_owned(),
+    }
 }
 
 fn found_instead(file: &[u8]) -> String {

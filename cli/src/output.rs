@@ -71,14 +71,19 @@ impl Output {
         }
         writer.flush().map_err(write)
     }
-}
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        if *self.is_blank.get_mut()
+    /// Leaves no empty file behind if the profile was not written.
+    pub(crate) fn discard(&self) {
+        if self.is_blank.swap(false, Ordering::Relaxed)
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             eprintln!("flamewalk: cannot remove `{}`: {error}", self.path.display());
         }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.discard();
     }
 }

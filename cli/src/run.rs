@@ -98,22 +98,37 @@ impl Finish {
         }
         metadata.end = Some(end);
         let profile = self.profiler.stop(metadata)?;
+        if profile.is_empty() {
+            self.outputs.iter().for_each(Output::discard);
+            self.report_quality(&profile);
+            return Err(Failure::NoSamples { reason: why_empty(&profile) });
+        }
         // Every output is tried; the first failure is reported.
         let written: Vec<_> = self.outputs.iter().map(|output| output.write(&profile)).collect();
-        if !self.quiet {
-            self.report(&profile, &written);
-        }
+        self.report(&profile, &written);
         written.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(status)
     }
 
     fn report(&self, profile: &Profile, written: &[Result<(), Failure>]) {
-        if profile.is_empty() {
-            eprintln!("flamewalk: {}", why_empty(profile));
-        } else {
-            let mut table = hottest(profile, self.top);
-            table.columns = terminal::columns();
-            eprint!("{table}");
+        if self.quiet {
+            return;
+        }
+        let mut table = hottest(profile, self.top);
+        table.columns = terminal::columns();
+        eprint!("{table}");
+        self.report_quality(profile);
+        for (output, result) in self.outputs.iter().zip(written) {
+            if result.is_ok() {
+                eprintln!("flamewalk: wrote {}", output.path().display());
+            }
+        }
+    }
+
+    /// Says what makes the profile poorer than it could be.
+    fn report_quality(&self, profile: &Profile) {
+        if self.quiet {
+            return;
         }
         for notice in &profile.metadata.notices {
             eprintln!("flamewalk: {notice}");
@@ -122,11 +137,6 @@ impl Finish {
         for (cause, lost) in &statistics.lost {
             eprintln!("flamewalk: {} of {} samples lost: {cause}", lost.samples, statistics.ticks.samples);
         }
-        for (output, result) in self.outputs.iter().zip(written) {
-            if result.is_ok() {
-                eprintln!("flamewalk: wrote {}", output.path().display());
-            }
-        }
     }
 
     fn end_progress(&self) {
@@ -134,20 +144,24 @@ impl Finish {
     }
 }
 
-/// Says why there is no sample.
+/// Says why there is no sample, and what to do.
 fn why_empty(profile: &Profile) -> String {
     let statistics = &profile.metadata.statistics;
     let event = &profile.metadata.event.name;
-    let lost = statistics.total_lost().samples;
-    match (statistics.ticks.samples, statistics.outside.samples) {
-        (0, _) => format!(
-            "no samples: the event `{event}` did not occur while the guest ran; it may have ended too soon for the rate"
+    let end = match &profile.metadata.end {
+        None | Some(EndReason::Finished) => String::new(),
+        Some(end) => format!(" ({end})"),
+    };
+    let (ticks, outside) = (statistics.ticks.samples, statistics.outside.samples);
+    match statistics.total_lost().samples {
+        _ if ticks == 0 => format!(
+            "the event `{event}` did not occur before the guest ended{end}; choose a higher --freq or another --event, or let the \
+             guest run longer"
         ),
-        (_, outside) if outside > 0 && lost == 0 => {
-            format!(
-                "no samples: all {outside} ticks fell outside the guest, before it started or after it ended"
-            )
-        }
-        (ticks, _) => format!("no samples: of {ticks} ticks {lost} were lost"),
+        0 => format!(
+            "all {outside} ticks of the event `{event}` fell outside the guest, before it started or after it ended{end}; \
+             choose a higher --freq, or let the guest run longer"
+        ),
+        lost => format!("of {ticks} ticks of the event `{event}`, {lost} were lost; choose a lower --freq"),
     }
 }

@@ -58,6 +58,9 @@ pub enum Error {
     /// Code could not be registered.
     #[error(transparent)]
     Code(#[from] flamewalk_symbolizer::Error),
+    /// The separate symbols are those of other code than the guest's binary.
+    #[error("the symbols are not those of the guest: {0}")]
+    Symbols(#[source] flamewalk_symbolizer::Error),
     /// Code could not be put into the registry.
     #[error(transparent)]
     Register(#[from] flamewalk_symbolizer::registry::RegisterError),

@@ -125,8 +125,8 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::Code`] if the image is not one that this version understands, if it is registered already, or if
-    /// the symbols are not those of the binary.
+    /// [`Error::Code`] if the image is not one that this version understands; [`Error::Register`] if it is registered
+    /// already; [`Error::Symbols`] if the symbols are not those of the binary.
     pub fn register_module(&self, module: &Module, guest: Guest) -> Result<(), Error> {
         let text = module.text().as_ptr().addr();
         // SAFETY: the module keeps its image mapped, and `module` is borrowed meanwhile.
@@ -151,7 +151,8 @@ impl Profiler {
         let binary = guest.binary.map(GuestBinary::from);
         let symbols = guest.symbols.map(GuestBinary::from);
         let parsed = Arc::new(image);
-        let symbolizer = Symbolizer::new(Arc::clone(&parsed), guest.name, binary, symbols)?;
+        let symbolizer =
+            Symbolizer::new(Arc::clone(&parsed), guest.name, binary, symbols).map_err(Error::Symbols)?;
         let id = self.shared.registry.register(text, &parsed, symbolizer)?;
         self.code.lock().unwrap_or_else(PoisonError::into_inner).push((id, code));
         Ok(())

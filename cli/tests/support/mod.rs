@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use flamewalk_guests::Guest;
-
 /// What a run of the command left.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -30,12 +28,7 @@ pub(crate) fn flamewalk_run() -> Command {
     command
 }
 
-/// Runs the command to its end.
-pub(crate) fn finish(command: &mut Command) -> Outcome {
-    Outcome::of(command.output().unwrap())
-}
-
-/// A place for files, and the profile in it.
+/// A place for files.
 pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -46,20 +39,6 @@ impl Folder {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
-
-    /// Profiles a run of `guest` with folded stacks as its output; it has to end well.
-    pub(crate) fn profile(&self, options: &[&str], guest: &Path, arguments: &[&str]) -> (Outcome, Folded) {
-        let output = self.path("profile.folded");
-        let outcome =
-            finish(flamewalk_run().args(options).arg("-o").arg(&output).arg(guest).args(arguments));
-        assert_eq!(outcome.status, Some(0), "{outcome:?}");
-        (outcome, Folded::read(&output))
-    }
-}
-
-/// [`Folder::profile`] for a guest of our own.
-pub(crate) fn profile(options: &[&str], guest: Guest, arguments: &[&str]) -> (Outcome, Folded) {
-    Folder::new().profile(options, &guest.path(), arguments)
 }
 
 /// Folded stacks, each with its weight, oldest frame first.
