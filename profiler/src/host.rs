@@ -9,9 +9,12 @@
 //! `framehop` keeps unwind rules in a cache and the state of the unwind program in fixed arrays, both of which are made
 //! when a thread is armed; unwinding itself allocates nothing, takes no lock and reads the stack through the closure
 //! that it is handed. It goes by a guess, the frame pointer, where it has no unwind information: such code is kept from
-//! it (see [`HostCode::covered`]).
+//! it (see [`HostCode::covered`]). What remains is code whose frame is described by a computation that reads memory, as of
+//! functions that align their stack. A wrong guess there ends in a gap, since the walk has to arrive at the very
+//! trampoline that the store names, but frames before the gap can be wrong.
 
-use std::ffi::{CStr, c_int, c_void};
+mod loaded;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,10 +24,8 @@ use flamewalk_handler::host::{HostCaller, HostFrame, HostUnwinder};
 use flamewalk_handler::memory::Memory;
 use flamewalk_symbolizer::HostObject;
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind,
-    UnwindRegsNative, Unwinder, UnwinderNative,
+    CacheNative, FrameAddress, MustNotAllocateDuringUnwind, UnwindRegsNative, Unwinder, UnwinderNative,
 };
-use gimli::{BaseAddresses, CieOrFde, EhFrame, EhFrameHdr, LittleEndian, UnwindSection};
 
 /// All host code that was loaded when a session began.
 pub(crate) struct HostCode {
@@ -45,7 +46,7 @@ impl HostCode {
     pub(crate) fn loaded() -> Self {
         let mut unwinder = UnwinderNative::new();
         let mut covered = Vec::new();
-        let loaded = loaded_objects();
+        let loaded = loaded::loaded_objects();
         for (object, unwind_info) in &loaded {
             let Some(unwind_info) = unwind_info else { continue };
             unwind_info.add_covered(object, &mut covered);
@@ -108,13 +109,11 @@ impl HostUnwinder for HostFrames {
     }
 
     fn caller(&mut self, frame: &HostFrame, memory: &impl Memory) -> HostCaller {
-        let Some(address) = frame.instruction().filter(|address| self.code.is_covered(*address)) else {
-            return HostCaller::Unknown;
-        };
-        let pc = frame.registers.pc as u64;
+        let pc = frame.registers.pc;
         let address = match frame.is_return_address {
-            true => FrameAddress::from_return_address(pc),
-            false => Some(FrameAddress::from_instruction_pointer(address as u64)),
+            // Covered, since it is known.
+            true => FrameAddress::from_return_address(pc as u64),
+            false => self.code.is_covered(pc).then(|| FrameAddress::from_instruction_pointer(pc as u64)),
         };
         let Some(address) = address else { return HostCaller::Unknown };
         let mut registers = to_framehop(&frame.registers);
@@ -152,172 +151,119 @@ fn from_framehop(pc: usize, registers: &UnwindRegsNative) -> Registers {
     Registers { pc, sp: registers.sp() as usize, fp: registers.fp() as usize, lr: registers.lr() as usize }
 }
 
-/// A copy of an object's unwind information. Addresses are the object's own.
-struct UnwindInfo {
-    header: Arc<[u8]>,
-    header_address: u64,
-    frames: Arc<[u8]>,
-    frames_address: u64,
-}
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::ffi::{c_int, c_void};
+    use std::sync::Mutex;
 
-impl UnwindInfo {
-    fn bases(&self) -> BaseAddresses {
-        BaseAddresses::default().set_eh_frame_hdr(self.header_address).set_eh_frame(self.frames_address)
+    use flamewalk_handler::memory::LiveStack;
+
+    use super::*;
+    use crate::thread;
+
+    #[repr(C)]
+    struct UnwindContext {
+        _opaque: [u8; 0],
     }
 
-    fn module(&self, object: &HostObject, code: &Range<usize>) -> Module<Arc<[u8]>> {
-        // `framehop` keeps addresses as 32 bits from the base.
-        let base = code.start.wrapping_sub(object.bias) as u64;
-        let range = |start: u64, bytes: &[u8]| Some(start..start.wrapping_add(bytes.len() as u64));
-        Module::new(
-            object.name.to_string(),
-            code.start as u64..code.end as u64,
-            code.start as u64,
-            ExplicitModuleSectionInfo {
-                base_svma: base,
-                eh_frame_svma: range(self.frames_address, &self.frames),
-                eh_frame: Some(Arc::clone(&self.frames)),
-                eh_frame_hdr_svma: range(self.header_address, &self.header),
-                eh_frame_hdr: Some(Arc::clone(&self.header)),
-                ..ExplicitModuleSectionInfo::default()
-            },
-        )
+    // The unwinder of the C runtime, which Rust's panics unwind with.
+    unsafe extern "C" {
+        fn _Unwind_Backtrace(
+            visit: extern "C" fn(*mut UnwindContext, *mut c_void) -> c_int,
+            data: *mut c_void,
+        ) -> c_int;
+        fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
     }
 
-    /// Adds the addresses of the functions that it describes. Those through which signal handlers return are left out:
-    /// how to unwind them is written in terms that `framehop` does not know.
-    fn add_covered(&self, object: &HostObject, covered: &mut Vec<Range<usize>>) {
-        let bases = self.bases();
-        let section = EhFrame::new(&self.frames, LittleEndian);
-        let mut entries = section.entries(&bases);
-        while let Ok(Some(entry)) = entries.next() {
-            let CieOrFde::Fde(entry) = entry else { continue };
-            let Ok(entry) = entry.parse(EhFrame::cie_from_offset) else { continue };
-            let start = (entry.initial_address() as usize).wrapping_add(object.bias);
-            let end = start.saturating_add(entry.len() as usize);
-            if start < end && !entry.is_signal_trampoline() && object.contains(start) {
-                covered.push(start..end);
-            }
+    extern "C" fn visit_theirs(context: *mut UnwindContext, data: *mut c_void) -> c_int {
+        // SAFETY: called by `_Unwind_Backtrace` with its context, and with the vector that it was handed.
+        unsafe { (*data.cast::<Vec<usize>>()).push(_Unwind_GetIP(context)) };
+        0
+    }
+
+    static RETURN_ADDRESSES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+    /// Compares what is above this function on the stack with what the runtime's unwinder finds.
+    #[inline(never)]
+    fn compare(frames: &mut HostFrames) {
+        let (pc, sp, fp): (usize, usize, usize);
+        // SAFETY: copies registers.
+        unsafe {
+            std::arch::asm!("lea {}, [rip]", "mov {}, rsp", "mov {}, rbp", out(reg) pc, out(reg) sp, out(reg) fp);
         }
-    }
-}
+        let mut theirs = Vec::<usize>::new();
+        // SAFETY: `visit_theirs` expects this vector.
+        unsafe { _Unwind_Backtrace(visit_theirs, (&raw mut theirs).cast()) };
+        // It goes on to what called the first function of all.
+        theirs.pop_if(|address| *address == 0);
 
-/// The executable and the libraries that are loaded, each with its unwind information if it has some.
-fn loaded_objects() -> Vec<(HostObject, Option<UnwindInfo>)> {
-    let mut objects = Vec::<(HostObject, Option<UnwindInfo>)>::new();
-    // SAFETY: `visit` is called with what it expects, and only until this returns.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut objects).cast()) };
-    objects
-}
-
-/// # Safety
-///
-/// For `dl_iterate_phdr` only, with a vector of objects as its `data`.
-unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
-    // SAFETY: the caller's promise.
-    let (info, objects) = unsafe { (&*info, &mut *data.cast::<Vec<(HostObject, Option<UnwindInfo>)>>()) };
-    // SAFETY: the loader keeps name and headers until this returns.
-    let (name, headers) = unsafe {
-        let name = (!info.dlpi_name.is_null()).then(|| CStr::from_ptr(info.dlpi_name));
-        (name, std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()))
-    };
-    let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // The executable comes first, without a name; the link leads to it even if its file was replaced.
-    let path = if name.is_empty() { "/proc/self/exe".to_owned() } else { name };
-    let shown =
-        if objects.is_empty() { std::env::current_exe().unwrap_or_default() } else { path.clone().into() };
-    let shown = shown.file_name().unwrap_or(shown.as_os_str()).to_string_lossy().into_owned();
-    let loaded = LoadedObject { bias: info.dlpi_addr as usize, headers };
-    let object = HostObject {
-        name: shown.into(),
-        path: path.into(),
-        bias: loaded.bias,
-        code: loaded.code(),
-        build_id: loaded.build_id(),
-    };
-    let unwind_info = loaded.unwind_info();
-    objects.push((object, unwind_info));
-    0
-}
-
-/// An object while the loader shows it: its segments stay mapped meanwhile.
-struct LoadedObject<'a> {
-    bias: usize,
-    headers: &'a [libc::Elf64_Phdr],
-}
-
-impl LoadedObject<'_> {
-    fn segments(&self, kind: u32) -> impl Iterator<Item = &libc::Elf64_Phdr> {
-        self.headers.iter().filter(move |header| header.p_type == kind)
-    }
-
-    /// The addresses of a segment in memory.
-    fn range(&self, header: &libc::Elf64_Phdr) -> Range<usize> {
-        let start = self.bias.wrapping_add(header.p_vaddr as usize);
-        start..start.saturating_add(header.p_memsz as usize)
-    }
-
-    fn code(&self) -> Vec<Range<usize>> {
-        let code = self.segments(libc::PT_LOAD).filter(|header| header.p_flags & libc::PF_X != 0);
-        code.map(|header| self.range(header)).collect()
-    }
-
-    /// The bytes from `start` to the end of the readable segment that holds it, or to `end` if that comes first.
-    fn bytes(&self, start: usize, end: usize) -> Option<&[u8]> {
-        let segment = self
-            .segments(libc::PT_LOAD)
-            .filter(|header| header.p_flags & libc::PF_R != 0)
-            .map(|header| self.range(header))
-            .find(|range| range.contains(&start))?;
-        let length = end.min(segment.end).checked_sub(start)?;
-        // SAFETY: inside a readable segment of an object that stays loaded while `self` lives. Unwind information and
-        // notes are in segments that nothing writes to.
-        Some(unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(start), length) })
-    }
-
-    fn unwind_info(&self) -> Option<UnwindInfo> {
-        let header = self.range(self.segments(libc::PT_GNU_EH_FRAME).next()?);
-        let header_address = header.start.wrapping_sub(self.bias) as u64;
-        let header = self.bytes(header.start, header.end)?;
-        let bases = BaseAddresses::default().set_eh_frame_hdr(header_address);
-        let parsed = EhFrameHdr::new(header, LittleEndian).parse(&bases, 8).ok()?;
-        let gimli::Pointer::Direct(frames_address) = parsed.eh_frame_ptr() else { return None };
-        let frames = self.bytes(self.bias.wrapping_add(frames_address as usize), usize::MAX)?;
-        let frames = frames.get(..frames_length(frames)).unwrap_or(frames);
-        Some(UnwindInfo { header: header.into(), header_address, frames: frames.into(), frames_address })
-    }
-
-    /// The contents of the note that the linker identifies a file by.
-    fn build_id(&self) -> Option<Vec<u8>> {
-        const GNU_BUILD_ID: u32 = 3;
-        self.segments(libc::PT_NOTE).find_map(|header| {
-            let range = self.range(header);
-            let mut notes = self.bytes(range.start, range.end)?;
-            loop {
-                let (sizes, rest) = notes.split_first_chunk::<12>()?;
-                let word = |at: usize| Some(u32::from_le_bytes(*sizes.get(at..)?.first_chunk()?));
-                let (name, contents, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
-                let aligned = |size: usize| size.checked_next_multiple_of(4);
-                let (found_name, rest) = rest.split_at_checked(aligned(name)?)?;
-                if kind == GNU_BUILD_ID && found_name.starts_with(b"GNU\0") {
-                    return rest.get(..contents).map(<[u8]>::to_vec);
-                }
-                notes = rest.get(aligned(contents)?..)?;
+        // SAFETY: the bounds of this thread's stack, whose used part is mapped. No code is read.
+        let memory = unsafe { LiveStack::new(sp, &thread::stack_bounds().unwrap()) }.unwrap();
+        let mut frame = HostFrame { registers: Registers { pc, sp, fp, lr: 0 }, is_return_address: false };
+        let mut ours = Vec::new();
+        let end = loop {
+            assert!(frames.is_known(&frame), "{frame:x?}");
+            ours.push(frame.registers.pc);
+            match frames.caller(&frame, &memory) {
+                HostCaller::Frame(caller) => frame = caller,
+                end => break end,
             }
-        })
+        };
+        assert_eq!(end, HostCaller::None);
+        // The first is this function, at different places.
+        assert_eq!(ours[1..], theirs[1..], "{ours:x?} {theirs:x?}");
+        RETURN_ADDRESSES.lock().unwrap().extend_from_slice(&ours[1..]);
     }
-}
 
-/// The length of an `.eh_frame` section, which ends with an entry of length 0, in bytes.
-fn frames_length(bytes: &[u8]) -> usize {
-    let mut at = 0usize;
-    while let Some(length) = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
-        let length = u32::from_le_bytes(*length);
-        // Entries of 4 GiB and more have another form, which no compiler makes.
-        if length == 0 || length == u32::MAX {
-            return at.saturating_add(4);
-        }
-        at = at.saturating_add(4).saturating_add(length as usize);
+    thread_local! {
+        static FRAMES: std::cell::RefCell<Option<HostFrames>> = const { std::cell::RefCell::new(None) };
     }
-    bytes.len()
+
+    extern "C" fn compare_in_c(_: *const c_void, _: *const c_void) -> c_int {
+        FRAMES.with_borrow_mut(|frames| {
+            compare(frames.get_or_insert_with(|| HostFrames::new(Arc::new(HostCode::loaded()))))
+        });
+        0
+    }
+
+    #[inline(never)]
+    fn recurse(depth: usize, words: &[usize; 40]) -> usize {
+        if depth == 0 {
+            // Rust calls C, which calls Rust.
+            let mut items = [3u32, 1, 2];
+            // SAFETY: the items are as many and as large as stated; the order does not depend on them.
+            unsafe { libc::qsort(items.as_mut_ptr().cast(), 3, 4, Some(compare_in_c)) };
+            return 0;
+        }
+        let mut order = [1, 0];
+        // Through the standard library.
+        order.sort_by(|_, _| {
+            std::hint::black_box(recurse(depth - 1, &std::hint::black_box([depth; 40])));
+            std::cmp::Ordering::Equal
+        });
+        words[depth % 40]
+    }
+
+    #[test]
+    fn host_frames_are_those_of_the_runtimes_own_unwinder() {
+        std::hint::black_box(recurse(60, &[0; 40]));
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::hint::black_box(recurse(30, &[0; 40])));
+        });
+        let seen = RETURN_ADDRESSES.lock().unwrap();
+        assert!(seen.len() > 200, "{}", seen.len());
+    }
+
+    #[test]
+    fn functions_are_covered_and_what_is_no_code_is_not() {
+        let code = HostCode::loaded();
+        assert!(code.is_covered(HostCode::loaded as fn() -> HostCode as usize));
+        assert!(code.is_covered(libc::qsort as *const () as usize));
+        assert!(!code.is_covered(0) && !code.is_covered(usize::MAX));
+        assert!(!code.is_covered((&raw const RETURN_ADDRESSES).addr()));
+        assert!(code.covered.is_sorted_by(|one, next| one.end < next.start));
+        let names: Vec<_> = code.objects().iter().map(|object| &*object.name).collect();
+        assert!(names.len() == code.objects().len() && names[0].starts_with("flamewalk-"), "{names:?}");
+        assert!(code.objects().iter().any(|object| object.build_id.is_some()));
+    }
 }

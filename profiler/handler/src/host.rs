@@ -61,7 +61,7 @@ pub trait HostUnwinder {
     /// Whether the frame is one of native code that is known, so that it can be shown.
     fn is_known(&self, frame: &HostFrame) -> bool;
 
-    /// The frame that called `frame`. Reads the stack through `memory` only, and does not allocate.
+    /// The frame that called `frame`, which is known. Reads the stack through `memory` only, and does not allocate.
     fn caller(&mut self, frame: &HostFrame, memory: &impl Memory) -> HostCaller;
 }
 
