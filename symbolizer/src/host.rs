@@ -247,3 +247,87 @@ fn symbols<'data>(file: &object::File<'data>) -> Vec<Symbol<'data>> {
     symbols.dedup_by_key(|symbol| symbol.start);
     symbols
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: u32 = line!() + 3;
+    #[inline(never)]
+    fn known() -> u32 {
+        std::hint::black_box(LINE)
+    }
+
+    /// This test's own executable as it is loaded.
+    fn own() -> HostObject {
+        let path = std::env::current_exe().unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let lines = maps.lines().filter(|line| line.ends_with(path.to_str().unwrap()));
+        let ranges: Vec<(Range<usize>, bool)> = lines
+            .map(|line| {
+                let (range, rest) = line.split_once(' ').unwrap();
+                let (start, end) = range.split_once('-').unwrap();
+                let address = |text| usize::from_str_radix(text, 16).unwrap();
+                (address(start)..address(end), rest.starts_with("r-x"))
+            })
+            .collect();
+        HostObject {
+            name: "this-test".into(),
+            path,
+            bias: ranges[0].0.start,
+            code: ranges.into_iter().filter(|(_, code)| *code).map(|(range, _)| range).collect(),
+            build_id: None,
+        }
+    }
+
+    fn address() -> usize {
+        std::hint::black_box(known as fn() -> u32) as usize
+    }
+
+    #[test]
+    fn own_functions_have_names_and_lines() {
+        assert_eq!(known(), LINE);
+        let mut symbolizer = HostSymbolizer::new(vec![own()]);
+        let frames = symbolizer.frames(HostAddress::Instruction(address())).to_vec();
+        let known = frames.last().unwrap();
+        assert_eq!(&*known.name, "flamewalk_symbolizer::host::tests::known");
+        assert_eq!((&*known.module, known.inlined), ("this-test", false));
+        let location = known.location.as_ref().unwrap();
+        assert!(location.file.ends_with("symbolizer/src/host.rs") && location.line == LINE, "{location:?}");
+        // What returns to a function's first instruction was called by the function before it.
+        let before = symbolizer.frames(HostAddress::ReturnAddress(address())).last().unwrap();
+        assert_ne!(before.name, known.name);
+        assert_eq!(symbolizer.notices(), [""; 0]);
+    }
+
+    #[test]
+    fn without_a_file_there_are_offsets_and_one_notice() {
+        let offset = address() - own().bias;
+        let missing = HostObject { path: "/nonexistent".into(), ..own() };
+        let replaced = HostObject { build_id: Some(vec![0; 20]), ..own() };
+        for (object, why) in
+            [(missing, "No such file"), (replaced, "the file was replaced since it was loaded")]
+        {
+            let mut symbolizer = HostSymbolizer::new(vec![object]);
+            for more in [0, 1, 2] {
+                let frames = symbolizer.frames(HostAddress::Instruction(address() + more));
+                let names: Vec<_> = frames.iter().map(|frame| frame.name.to_string()).collect();
+                assert_eq!(names, [format!("this-test+{:#x}", offset + more)]);
+            }
+            let [notice] = symbolizer.notices() else { panic!("{:?}", symbolizer.notices()) };
+            assert!(
+                notice.starts_with("no symbols of the host's this-test: ") && notice.contains(why),
+                "{notice}"
+            );
+        }
+    }
+
+    #[test]
+    fn code_of_no_file_is_unknown() {
+        let mut symbolizer = HostSymbolizer::new(vec![own()]);
+        for address in [HostAddress::Instruction(0), HostAddress::ReturnAddress(0)] {
+            let [frame] = symbolizer.frames(address) else { panic!("one frame") };
+            assert_eq!(&*frame.name, UNKNOWN);
+        }
+    }
+}
