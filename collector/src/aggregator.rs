@@ -34,6 +34,10 @@ pub struct Aggregator {
     stacks: HashMap<Box<[LocatedFrame]>, Tally>,
     bytes: usize,
     max_bytes: usize,
+    /// All samples on the stacks.
+    delivered: Tally,
+    /// Those of them whose stack was cut at the frame limit.
+    truncated: Tally,
     /// Samples that no room was left for.
     overflow: Tally,
     /// Samples with a frame that is in no image of their generation.
@@ -51,6 +55,8 @@ impl Aggregator {
             stacks: HashMap::new(),
             bytes: 0,
             max_bytes,
+            delivered: Tally::default(),
+            truncated: Tally::default(),
             overflow: Tally::default(),
             unlocated: Tally::default(),
             frames: Vec::new(),
@@ -94,20 +100,34 @@ impl Aggregator {
         }
         if let Some(present) = self.stacks.get_mut(self.frames.as_slice()) {
             add(present, tally);
-            return;
+        } else {
+            let bytes = self.frames.len() * size_of::<LocatedFrame>() + ENTRY_BYTES;
+            if self.bytes + bytes > self.max_bytes {
+                add(&mut self.overflow, tally);
+                return;
+            }
+            self.bytes += bytes;
+            self.stacks.insert(self.frames.as_slice().into(), tally);
         }
-        let bytes = self.frames.len() * size_of::<LocatedFrame>() + ENTRY_BYTES;
-        if self.bytes + bytes > self.max_bytes {
-            add(&mut self.overflow, tally);
-            return;
+        add(&mut self.delivered, tally);
+        if header.end == WalkEnd::FrameLimit {
+            add(&mut self.truncated, tally);
         }
-        self.bytes += bytes;
-        self.stacks.insert(self.frames.as_slice().into(), tally);
     }
 
     /// The stacks, youngest frame first, in no particular order.
     pub(crate) fn stacks(&self) -> impl Iterator<Item = (&[LocatedFrame], Tally)> {
         self.stacks.iter().map(|(frames, tally)| (&**frames, *tally))
+    }
+
+    /// The sum over all stacks.
+    pub(crate) fn delivered(&self) -> Tally {
+        self.delivered
+    }
+
+    /// The sum over the stacks that were cut at the frame limit.
+    pub(crate) fn truncated(&self) -> Tally {
+        self.truncated
     }
 
     /// Samples that were dropped because [`Aggregator::new`]'s bound was reached.

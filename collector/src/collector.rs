@@ -34,6 +34,15 @@ impl Default for Options {
     }
 }
 
+/// Whether handlers may be writing samples while a snapshot is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// They may: ticks whose samples are not drained yet are left to the next snapshot.
+    Ongoing,
+    /// They have all ended: every tick has to be accounted for.
+    Ended,
+}
+
 /// What was collected so far.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -50,7 +59,7 @@ pub struct CollectorGone;
 
 enum Message {
     Add(Arc<Channel>),
-    Snapshot(Box<Metadata>, Sender<Result<Snapshot, ProfileError>>),
+    Snapshot(Box<Metadata>, Sampling, Sender<Result<Snapshot, ProfileError>>),
     Statistics(Sender<Statistics>),
 }
 
@@ -95,9 +104,13 @@ impl Collector {
     /// # Errors
     ///
     /// [`CollectorGone`] if the thread has panicked; the inner error if the profile's totals overflow.
-    pub fn snapshot(&self, metadata: Metadata) -> Result<Result<Snapshot, ProfileError>, CollectorGone> {
+    pub fn snapshot(
+        &self,
+        metadata: Metadata,
+        sampling: Sampling,
+    ) -> Result<Result<Snapshot, ProfileError>, CollectorGone> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.send(Message::Snapshot(Box::new(metadata), reply));
+        self.send(Message::Snapshot(Box::new(metadata), sampling, reply));
         answer.recv().map_err(|_| CollectorGone)
     }
 
@@ -148,13 +161,13 @@ impl Session {
         loop {
             match inbox.recv_timeout(interval) {
                 Ok(Message::Add(channel)) => self.channels.push(channel),
-                Ok(Message::Snapshot(metadata, reply)) => {
+                Ok(Message::Snapshot(metadata, sampling, reply)) => {
                     self.drain();
                     // Nobody waiting for the answer is no error.
-                    let _ = reply.send(self.snapshot(*metadata));
+                    let _ = reply.send(self.snapshot(*metadata, sampling));
                 }
                 Ok(Message::Statistics(reply)) => {
-                    let _ = reply.send(self.statistics());
+                    let _ = reply.send(self.statistics(Sampling::Ongoing));
                 }
                 Err(RecvTimeoutError::Timeout) => self.drain(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -183,10 +196,10 @@ impl Session {
         }
     }
 
-    fn snapshot(&mut self, metadata: Metadata) -> Result<Snapshot, ProfileError> {
+    fn snapshot(&mut self, metadata: Metadata, sampling: Sampling) -> Result<Snapshot, ProfileError> {
         let mut profile = Profile::new(metadata);
         symbols::add_stacks(&self.aggregator, &self.registry, &mut self.host, &mut profile)?;
-        profile.metadata.statistics = self.statistics();
+        profile.metadata.statistics = self.statistics(sampling);
         profile.metadata.notices.extend(self.registry.notices());
         profile.metadata.notices.extend_from_slice(self.host.notices());
         let in_use =
@@ -194,7 +207,7 @@ impl Session {
         Ok(Snapshot { profile, ring_high_water: self.channels.iter().map(in_use).fold(0.0, f64::max) })
     }
 
-    fn statistics(&self) -> Statistics {
+    fn statistics(&self, sampling: Sampling) -> Statistics {
         let sum = |of: &dyn Fn(&Channel) -> Ticks| {
             self.channels.iter().fold(Tally::default(), |sum, channel| {
                 let more = of(channel);
@@ -202,7 +215,6 @@ impl Session {
             })
         };
         let mut statistics = Statistics::default();
-        statistics.ticks = sum(&|channel| channel.counters.all());
         statistics.outside = sum(&|channel| channel.counters.outside());
         let dropped_here = [
             ("memory bound reached", self.aggregator.overflow()),
@@ -210,7 +222,6 @@ impl Session {
         ];
         let by_handler =
             LossCause::ALL.map(|cause| (cause.describe(), sum(&|channel| channel.counters.lost(cause))));
-        let mut delivered = sum(&|channel| channel.counters.delivered());
         for (cause, tally) in by_handler.into_iter().chain(dropped_here) {
             if tally != Tally::default() {
                 let entry: &mut Tally = statistics.lost.entry(cause.into()).or_default();
@@ -218,16 +229,29 @@ impl Session {
                 entry.weight += tally.weight;
             }
         }
-        // What the handler has delivered and was dropped here is not delivered.
-        for (_, tally) in dropped_here {
-            delivered.samples -= tally.samples;
-            delivered.weight -= tally.weight;
+        match sampling {
+            Sampling::Ended => {
+                statistics.ticks = sum(&|channel| channel.counters.all());
+                // What the handler has delivered and was dropped here is not delivered.
+                statistics.delivered = sum(&|channel| channel.counters.delivered());
+                for (_, tally) in dropped_here {
+                    statistics.delivered.samples -= tally.samples;
+                    statistics.delivered.weight -= tally.weight;
+                }
+            }
+            // The counters move on one by one while they are read, and ahead of what was drained.
+            Sampling::Ongoing => {
+                statistics.delivered = self.aggregator.delivered();
+                for tally in [statistics.delivered, statistics.outside, statistics.total_lost()] {
+                    statistics.ticks.samples += tally.samples;
+                    statistics.ticks.weight += tally.weight;
+                }
+            }
         }
-        statistics.delivered = delivered;
-        let truncated = sum(&|channel| channel.counters.truncated());
+        let (delivered, truncated) = (statistics.delivered, self.aggregator.truncated());
         let whole = Tally {
-            samples: delivered.samples.saturating_sub(truncated.samples),
-            weight: delivered.weight.saturating_sub(truncated.weight),
+            samples: delivered.samples - truncated.samples,
+            weight: delivered.weight - truncated.weight,
         };
         for (end, tally) in [(WalkEnd::EntryTrampoline, whole), (WalkEnd::FrameLimit, truncated)] {
             if tally != Tally::default() {

@@ -18,4 +18,4 @@ mod symbols;
 
 pub use aggregator::Aggregator;
 pub use channel::Channel;
-pub use collector::{Collector, CollectorGone, Options, Snapshot};
+pub use collector::{Collector, CollectorGone, Options, Sampling, Snapshot};

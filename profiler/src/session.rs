@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use flamewalk_collector::{Channel, Collector, Snapshot};
+use flamewalk_collector::{Channel, Collector, Sampling, Snapshot};
 use flamewalk_profile::{Metadata, Profile, Statistics};
 use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::CodeRegistry;
@@ -112,7 +112,7 @@ impl Shared {
     pub(crate) fn snapshot(&self, metadata: Metadata) -> Result<Profile, Error> {
         let state = self.state();
         let session = state.session.as_ref().ok_or(Error::NotRunning)?;
-        session.profile(metadata)
+        session.profile(metadata, Sampling::Ongoing)
     }
 
     pub(crate) fn statistics(&self) -> Result<Statistics, Error> {
@@ -127,7 +127,7 @@ impl Shared {
         state.threads.iter().for_each(|thread| thread.disarm());
         // Symbols can take a while, in which threads may come and go.
         drop(state);
-        session.profile(metadata)
+        session.profile(metadata, Sampling::Ended)
     }
 
     /// Ends the session, if there is one, without a profile.
@@ -153,7 +153,7 @@ impl Session {
         }
     }
 
-    fn profile(&self, mut metadata: Metadata) -> Result<Profile, Error> {
+    fn profile(&self, mut metadata: Metadata, sampling: Sampling) -> Result<Profile, Error> {
         let duration = self.started.elapsed();
         let plan = &self.plan;
         metadata.event = plan.event.of_profile();
@@ -164,7 +164,7 @@ impl Session {
         metadata.notices.extend(self.notices.iter().cloned());
         let is_time = metadata.event.unit == flamewalk_profile::Unit::Nanoseconds;
         metadata.period = is_time.then(|| plan.period());
-        let Snapshot { mut profile, .. } = self.collector.snapshot(metadata)??;
+        let Snapshot { mut profile, .. } = self.collector.snapshot(metadata, sampling)??;
         let ticks = profile.metadata.statistics.ticks;
         // Per second of what is sampled: of CPU time, or of time that passes.
         let seconds = if is_time { ticks.weight as f64 / 1e9 } else { duration.as_secs_f64() };

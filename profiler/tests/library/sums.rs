@@ -1,0 +1,160 @@
+//! Every tick is delivered, outside the guest, or lost for a cause that is told.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flamewalk::profile::{FrameKind, Metadata};
+use flamewalk::{Error, Event, Guest as Registered, Profiler};
+use flamewalk_guests::Guest;
+use wasmtime::{Engine, Instance, Module, Store};
+
+use crate::support::{KnownAnswer, alone, check_sums, kinds, options, stop};
+
+#[test]
+fn sums_agree_for_every_event() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let mut sampled = Vec::new();
+    for event in Event::names() {
+        let profiler = Profiler::new(options(event, 4_999)).unwrap();
+        guest.register(&profiler);
+        let (mut store, run) = guest.instantiate(|| {});
+        profiler.attach(&mut store).unwrap();
+        match profiler.start() {
+            Ok(()) => {}
+            // No such counter on this machine, or not for us.
+            Err(Error::NoEvent { .. } | Error::EventRefused { .. }) => continue,
+            Err(error) => panic!("{event}: {error}"),
+        }
+        run.call(&mut store, 100).unwrap();
+        let profile = stop(&profiler);
+        assert_eq!(profile.metadata.event.name, event);
+        sampled.push(event);
+    }
+    for event in ["cpu", "cpu-timer", "wall"] {
+        assert!(sampled.contains(&event), "{sampled:?}");
+    }
+}
+
+/// A ring for a few samples that is not emptied while the guest runs.
+#[test]
+fn what_does_not_fit_into_the_ring_is_counted() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let mut options = options("cpu", 4_999);
+    options.ring_words = 256;
+    options.collector.drain_interval = Duration::from_secs(3_600);
+    let profiler = Profiler::new(options).unwrap();
+    guest.register(&profiler);
+    let (mut store, run) = guest.instantiate(|| {});
+    profiler.attach(&mut store).unwrap();
+    profiler.start().unwrap();
+    run.call(&mut store, 1_000).unwrap();
+    let profile = stop(&profiler);
+    let statistics = &profile.metadata.statistics;
+    assert!(profile.total().samples > 0, "{statistics:?}");
+    assert!(statistics.lost["ring full"].samples > profile.total().samples, "{statistics:?}");
+    assert_eq!(statistics.lost.len(), 1, "{statistics:?}");
+}
+
+#[test]
+fn stacks_that_no_memory_is_left_for_are_counted() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let mut options = options("cpu", 4_999);
+    options.collector.max_stack_bytes = 1_000;
+    let profiler = Profiler::new(options).unwrap();
+    guest.register(&profiler);
+    let (mut store, run) = guest.instantiate(|| {});
+    profiler.attach(&mut store).unwrap();
+    profiler.start().unwrap();
+    run.call(&mut store, 500).unwrap();
+    let profile = stop(&profiler);
+    let statistics = &profile.metadata.statistics;
+    assert!(statistics.lost["memory bound reached"].samples > 0, "{statistics:?}");
+    assert!(profile.total().samples > 0, "{statistics:?}");
+}
+
+/// Of a deep stack the youngest frames are kept, below a root that says so.
+#[test]
+fn a_deep_stack_is_cut_at_its_root() {
+    const LIMIT: usize = 16;
+    let _alone = alone();
+    let binary = std::fs::read(Guest::Reactor.path()).unwrap();
+    let module = Module::new(&Engine::default(), &binary).unwrap();
+    let mut options = options("cpu", 4_999);
+    options.frame_limit = LIMIT;
+    let profiler = Profiler::new(options).unwrap();
+    profiler.register_module(&module, Registered::named("reactor").binary(binary)).unwrap();
+    let mut store = Store::new(module.engine(), ());
+    let instance = Instance::new(&mut store, &module, &[]).unwrap();
+    let fibonacci = instance.get_typed_func::<u32, u32>(&mut store, "fibonacci").unwrap();
+    profiler.attach(&mut store).unwrap();
+    profiler.start().unwrap();
+    assert_eq!(fibonacci.call(&mut store, 35).unwrap(), 9_227_465);
+    let profile = stop(&profiler);
+
+    let (mut cut, mut whole) = (0, 0);
+    for stack in profile.stacks() {
+        let kinds = kinds(&profile, &stack);
+        let machine_frames = stack
+            .frames
+            .iter()
+            .filter(|&&id| profile.frame(id).kind == FrameKind::Guest && !profile.frame(id).inlined);
+        let depth = machine_frames.count();
+        if kinds[0] == FrameKind::Truncated {
+            assert_eq!(depth, LIMIT);
+            cut += stack.tally.samples;
+        } else {
+            assert!(depth <= LIMIT, "{depth}");
+            whole += stack.tally.samples;
+        }
+        assert!(!kinds[1..].contains(&FrameKind::Truncated));
+    }
+    let ends = &profile.metadata.statistics.walk_ends;
+    let of_ends = |name: &str| ends.iter().find(|end| end.0.contains(name)).map_or(0, |end| end.1.samples);
+    assert!(cut > 0 && whole > 0, "{ends:?}");
+    assert_eq!((of_ends("frame limit"), of_ends("entry of the guest")), (cut, whole), "{ends:?}");
+}
+
+/// Ends the thread that waits for it however the test ends.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A snapshot is a profile like any other, although samples arrive while it is taken.
+#[test]
+fn sums_agree_while_sampling_goes_on() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let profiler = Profiler::new(options("cpu", 20_000)).unwrap();
+    guest.register(&profiler);
+    profiler.start().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _done = SetOnDrop(&done);
+        scope.spawn(|| {
+            let (mut store, run) = guest.instantiate(|| {});
+            profiler.attach(&mut store).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                run.call(&mut store, 10).unwrap();
+            }
+        });
+        let mut samples = 0;
+        let mut snapshots = 0;
+        while samples < 10_000 {
+            profiler.statistics().unwrap().check().unwrap();
+            let profile = profiler.snapshot(Metadata::default()).unwrap();
+            check_sums(&profile);
+            assert!(profile.total().samples >= samples);
+            samples = profile.total().samples;
+            snapshots += 1;
+        }
+        println!("{snapshots} snapshots");
+    });
+    stop(&profiler);
+}
