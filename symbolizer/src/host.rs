@@ -29,8 +29,8 @@ const UNKNOWN: &str = "(unknown host code)";
 pub struct HostObject {
     /// What it is called.
     pub name: Arc<str>,
-    /// Where to read it.
-    pub path: PathBuf,
+    /// Where to read it; `None` for what the kernel provides, which has no file.
+    pub path: Option<PathBuf>,
     /// What its own addresses differ by from those that it was loaded at.
     pub bias: usize,
     /// The addresses of its code.
@@ -144,7 +144,8 @@ type Reader<'data> = EndianSlice<'data, LittleEndian>;
 
 /// The bytes of the file that an object was loaded from.
 fn read(object: &HostObject) -> Result<Vec<u8>, String> {
-    let bytes = std::fs::read(&object.path).map_err(|error| error.to_string())?;
+    let Some(path) = &object.path else { return Ok(Vec::new()) };
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let file = object::File::parse(&*bytes).map_err(|error| error.to_string())?;
     match (&object.build_id, file.build_id()) {
         (Some(loaded), Ok(Some(found))) if loaded != found => {
@@ -273,7 +274,7 @@ mod tests {
             .collect();
         HostObject {
             name: "this-test".into(),
-            path,
+            path: Some(path),
             bias: ranges[0].0.start,
             code: ranges.into_iter().filter(|(_, code)| *code).map(|(range, _)| range).collect(),
             build_id: None,
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn without_a_file_there_are_offsets_and_one_notice() {
         let offset = address() - own().bias;
-        let missing = HostObject { path: "/nonexistent".into(), ..own() };
+        let missing = HostObject { path: Some("/nonexistent".into()), ..own() };
         let replaced = HostObject { build_id: Some(vec![0; 20]), ..own() };
         for (object, why) in
             [(missing, "No such file"), (replaced, "the file was replaced since it was loaded")]
@@ -320,6 +321,14 @@ mod tests {
                 "{notice}"
             );
         }
+    }
+
+    #[test]
+    fn code_of_the_kernel_has_offsets_without_a_notice() {
+        let mut symbolizer = HostSymbolizer::new(vec![HostObject { path: None, ..own() }]);
+        let [frame] = symbolizer.frames(HostAddress::Instruction(address())) else { panic!("one frame") };
+        assert_eq!(*frame.name, format!("this-test+{:#x}", address() - own().bias));
+        assert_eq!(symbolizer.notices(), [""; 0]);
     }
 
     #[test]

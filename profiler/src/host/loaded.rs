@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use flamewalk_symbolizer::HostObject;
@@ -82,14 +83,16 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c
     };
     let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // The executable comes first, without a name; the link leads to it even if its file was replaced.
-    let path = if name.is_empty() { "/proc/self/exe".to_owned() } else { name };
-    let shown =
-        if objects.is_empty() { std::env::current_exe().unwrap_or_default() } else { path.clone().into() };
-    let shown = shown.file_name().unwrap_or(shown.as_os_str()).to_string_lossy().into_owned();
+    let (path, name) = match objects.is_empty() {
+        true => (Some("/proc/self/exe".into()), std::env::current_exe().unwrap_or_default()),
+        // What has no path is the kernel's own (`linux-vdso.so.1`).
+        false => (name.contains('/').then(|| PathBuf::from(&name)), name.into()),
+    };
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let loaded = LoadedObject { bias: info.dlpi_addr as usize, headers };
     let object = HostObject {
-        name: shown.into(),
-        path: path.into(),
+        name: name.into(),
+        path,
         bias: loaded.bias,
         code: loaded.code(),
         build_id: loaded.build_id(),
