@@ -14,9 +14,6 @@ use crate::bodies::{Bodies, Body};
 /// Longer paths are cut: no file system has them.
 const LONGEST_PATH: usize = 4096;
 
-/// How many sequences that start before an address are looked at.
-const MOST_OVERLAPPING: usize = 64;
-
 /// How many rows before and after one without a line are looked at for one.
 const FARTHEST_LINE: usize = 64;
 
@@ -126,20 +123,14 @@ impl Lines {
             .map(|sequence| sequence.start)
     }
 
-    /// The position of an address in a body, from the sequence that starts in the body if there is one, else
-    /// from the last one before that covers the address.
+    /// The position of an address in a body.
     ///
     /// Compilers give some instructions no line. They get that of the nearest row before, or else after, in the same
     /// function, inlined or not: `is_same` says whether another address is in it.
     pub(crate) fn find(&self, body: Body, address: u32, is_same: impl Fn(u32) -> bool) -> Option<Position> {
+        // The last one that starts before: what overlaps it describes code that the linker dropped.
         let end = self.sequences.partition_point(|sequence| sequence.start <= address);
-        let before = self.sequences[..end].iter().rev();
-        // Real sequences do not overlap, so that the right one is near; damaged ones are not worth more.
-        let own = before.take(MOST_OVERLAPPING).find(|sequence| sequence.body == body.start);
-        let sequence = own.or(self.sequences[..end].last())?;
-        if address >= sequence.end {
-            return None;
-        }
+        let sequence = self.sequences[..end].last().filter(|sequence| address < sequence.end)?;
         let index = sequence.rows.partition_point(|row| row.address <= address).checked_sub(1)?;
         let position = sequence.rows[index].position;
         if position.line != 0 {

@@ -234,28 +234,33 @@ fn leb128(into: &mut Vec<u8>, mut value: i64, signed: bool) {
 #[test]
 fn functions_inlined_by_wasmtime_are_frames() {
     let text = r#"(module
-        (func $leaf (param i32) (result i32) local.get 0 i32.load)
         (memory 1)
-        (func (export "outer") (param i32) (result i32) local.get 0 i32.load local.get 0 i32.load offset=8 i32.add))"#;
+        (func (export "outer") (param i32) (result i32) local.get 0 i32.load local.get 0 i32.load offset=8 i32.add)
+        (func $leaf (param i32) (result i32) local.get 0 i32.load))"#;
     let binary = wat::parse_str(text).expect("valid text");
     let engine = engine(|_| ());
     let mut image = compile(&engine, &binary);
     let bodies = bodies(&binary);
-    let [leaf, outer] = *parse(&image).functions().first_chunk().expect("two functions");
-    let (own, inlined) = (bodies[1].end as u32 - 1, bodies[0].end as u32 - 1);
+    let [outer, leaf] = *parse(&image).functions().first_chunk().expect("two functions");
+    let (own, inlined) = (bodies[0].end as u32 - 1, bodies[1].end as u32 - 1);
     let entries =
-        [(leaf.start, inlined), (outer.start + 8, own), (outer.start + 12, inlined), (outer.start + 16, own)];
+        [(outer.start + 8, own), (outer.start + 12, inlined), (outer.start + 16, own), (leaf.start, inlined)];
     set_address_map(&mut image, &entries);
-    let source = GuestBinary::from(binary);
-    let mut symbolizer = Symbolizer::new(parse(&image), "guest", Some(source), None).expect("no symbols");
-    let mut frames = |offset| -> Vec<(Option<u32>, Option<u32>, bool)> {
-        let frames = symbolizer.frames(CodeAddress::Instruction(outer.start + offset));
-        frames.iter().map(|frame| (frame.function_index, frame.bytecode_offset, frame.inlined)).collect()
-    };
-    assert_eq!(frames(0), [(Some(1), None, false)], "before the first instruction with a bytecode offset");
-    assert_eq!(frames(8), [(Some(1), Some(own), false)]);
-    assert_eq!(frames(15), [(Some(0), Some(inlined), true), (Some(1), None, false)]);
-    assert_eq!(frames(16), [(Some(1), Some(own), false)]);
+    for source in [Some(GuestBinary::from(binary)), None] {
+        let mut symbolizer = Symbolizer::new(parse(&image), "guest", source, None).expect("no symbols");
+        let mut frames = |offset| -> Vec<(Option<u32>, Option<u32>, bool)> {
+            let frames = symbolizer.frames(CodeAddress::Instruction(outer.start + offset));
+            frames.iter().map(|frame| (frame.function_index, frame.bytecode_offset, frame.inlined)).collect()
+        };
+        assert_eq!(
+            frames(0),
+            [(Some(0), None, false)],
+            "before the first instruction with a bytecode offset"
+        );
+        assert_eq!(frames(8), [(Some(0), Some(own), false)]);
+        assert_eq!(frames(15), [(Some(1), Some(inlined), true), (Some(0), None, false)]);
+        assert_eq!(frames(16), [(Some(0), Some(own), false)]);
+    }
 }
 
 fn bodies(binary: &[u8]) -> Vec<std::ops::Range<usize>> {

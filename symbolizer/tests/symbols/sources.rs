@@ -160,6 +160,21 @@ fn a_binary_that_the_image_is_not_from_is_not_used() {
     }
 }
 
+#[test]
+fn a_binary_with_functions_elsewhere_is_not_used() {
+    let text = |sizes: [usize; 2]| {
+        let function = |size| format!("(func (param i32) {})", "local.get 0 i32.load drop ".repeat(size));
+        let [first, second] = sizes.map(function);
+        wat::parse_str(format!("(module (memory 1) (export \"f\" (func 0)) {first} {second})"))
+            .expect("valid text")
+    };
+    let engine = engine(|_| ());
+    let (ran, other) = (text([9, 9]), text([1, 1]));
+    let mut symbolizer = symbolizer(&engine, &ran, Some(&other), None);
+    all_frames(&mut symbolizer);
+    assert!(matches!(symbolizer.notices(), [Notice::BinaryRefused { .. }]), "{:?}", symbolizer.notices());
+}
+
 /// An image that was compiled with `wasm_backtrace_details` is enough for lines. It does not say where functions
 /// start, so that their prologues get the line of the first instruction.
 #[test]
@@ -183,26 +198,31 @@ fn an_image_with_dwarf_needs_no_binary() {
     }
 }
 
-/// A unit for each subprogram, with a name, an address and a size.
-fn units(subprograms: &[(&str, u32, u32)]) -> Vec<u8> {
-    let unit_of = |(name, low, size): &(&str, u32, u32)| {
-        let mut entries = vec![1];
-        entries.extend(range(*low, *size));
+/// A name, an address and a size.
+type Subprogram = (&'static str, u32, u32);
+
+/// A unit whose range is that of the last of its subprograms.
+fn unit_of(subprograms: &[Subprogram]) -> Vec<u8> {
+    let (_, low, size) = *subprograms.last().expect("a subprogram");
+    let mut entries = vec![1];
+    entries.extend(range(low, size));
+    for (name, low, size) in subprograms {
         entries.push(2);
         entries.extend(range(*low, *size));
         entries.extend(name.as_bytes());
-        entries.extend([0, 0]);
-        unit(&entries)
-    };
-    subprograms.iter().flat_map(unit_of).collect()
+        entries.push(0);
+    }
+    entries.push(0);
+    unit(&entries)
 }
 
-fn names_with_dwarf(subprograms: &[(&str, u32, u32)]) -> (Vec<String>, Vec<Notice>) {
+fn names_with_dwarf(units: &[&[Subprogram]]) -> (Vec<String>, Vec<Notice>) {
     // A unit with children and a subprogram without, both with low_pc (addr) and high_pc (data4), the latter with a
     // name (string).
     let mut abbreviations = vec![1, 0x11, 1, 0x11, 0x01, 0x12, 0x06, 0, 0];
     abbreviations.extend([2, 0x2e, 0, 0x11, 0x01, 0x12, 0x06, 0x03, 0x08, 0, 0, 0]);
-    let binary = with_sections(&[(".debug_info", units(subprograms)), (".debug_abbrev", abbreviations)]);
+    let info = units.iter().flat_map(|subprograms| unit_of(subprograms)).collect();
+    let binary = with_sections(&[(".debug_info", info), (".debug_abbrev", abbreviations)]);
     let engine = engine(|_| ());
     let mut symbolizer = symbolizer(&engine, &binary, Some(&binary), None);
     let mut names: Vec<_> =
@@ -216,22 +236,71 @@ fn names_with_dwarf(subprograms: &[(&str, u32, u32)]) -> (Vec<String>, Vec<Notic
 #[test]
 fn only_dwarf_that_fits_is_believed() {
     let own = ("own", 2, 5);
-    for others in [
-        &[("dropped", 0, 40), own][..],
-        &[("dropped", u32::MAX, 5), own],
-        &[("other definition", 2, 9), own],
-        &[own, ("other definition", 2, 9)],
-        &[("in the middle", 3, 5), own],
+    let other = ("other definition", 2, 9);
+    let dropped = ("dropped", 0, 40);
+    for units in [
+        &[&[dropped][..], &[own]][..],
+        &[&[("dropped", u32::MAX, 5)], &[own]],
+        &[&[other], &[own]],
+        &[&[own], &[other]],
+        &[&[other, own]],
+        &[&[("in the middle", 3, 5)], &[own]],
     ] {
-        assert_eq!(names_with_dwarf(others), (vec!["own".to_string()], Vec::new()), "{others:?}");
+        assert_eq!(names_with_dwarf(units), (vec!["own".to_string()], Vec::new()), "{units:?}");
     }
     // Better than none: tools that change code in place leave it.
-    assert_eq!(names_with_dwarf(&[("changed", 2, 9)]), (vec!["changed".to_string()], Vec::new()));
-    let (names, notices) = names_with_dwarf(&[("in the middle", 3, 5), ("dropped", 0, 40)]);
+    assert_eq!(names_with_dwarf(&[&[other]]), (vec!["other definition".to_string()], Vec::new()));
+    let (names, notices) = names_with_dwarf(&[&[("in the middle", 3, 5)], &[dropped]]);
     assert_eq!(names, ["wasm-function[0]"]);
     let [notice] = &*notices else { panic!("one notice: {notices:?}") };
     let sentence = "the DWARF of guest does not describe its code (no address is the start of a function): no source lines";
     assert_eq!(notice.to_string(), sentence);
+}
+
+/// A line program with one sequence, all of it from line 1 of a file.
+fn line_program(file: &str, start: u32, size: u8) -> Vec<u8> {
+    // One byte for each instruction, one operation, is_stmt, lines from -5 in steps of 14, 13 opcodes with so many
+    // operands; no directories; a file in directory 0 without time and size.
+    let mut header = vec![1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0];
+    header.extend(file.as_bytes());
+    header.extend([0, 0, 0, 0, 0]);
+    // set_address, copy, advance_pc, end_sequence.
+    let mut program = vec![0, 5, 2];
+    program.extend(start.to_le_bytes());
+    program.extend([1, 2, size, 0, 1, 1]);
+    let mut whole = ((header.len() + program.len()) as u32 + 6).to_le_bytes().to_vec();
+    whole.extend([4, 0]);
+    whole.extend((header.len() as u32).to_le_bytes());
+    whole.extend([header, program].concat());
+    whole
+}
+
+/// As `-gline-tables-only` leaves them.
+#[test]
+fn lines_need_no_subprogram() {
+    // Of units with low_pc (addr), high_pc (data4) and stmt_list (sec_offset), none with children.
+    let abbreviations = vec![1, 0x11, 0, 0x11, 0x01, 0x12, 0x06, 0x10, 0x17, 0, 0, 0];
+    let places = |units: &[(&str, u32, u8)]| {
+        let (mut info, mut lines) = (Vec::new(), Vec::new());
+        for (file, start, size) in units {
+            let offset = (lines.len() as u32).to_le_bytes();
+            info.extend(unit(&[&[1][..], &range(*start, (*size).into()), &offset].concat()));
+            lines.extend(line_program(file, *start, *size));
+        }
+        let sections =
+            [(".debug_info", info), (".debug_abbrev", abbreviations.clone()), (".debug_line", lines)];
+        let binary = with_sections(&sections);
+        let mut symbolizer = symbolizer(&engine(|_| ()), &binary, Some(&binary), None);
+        let frames = all_frames(&mut symbolizer).into_iter().flatten();
+        let mut places: Vec<_> =
+            frames.map(|frame| frame.location.map(|place| (place.file.to_string(), place.line))).collect();
+        places.dedup();
+        places
+    };
+    let own = Some(("own.c".to_string(), 1));
+    assert_eq!(places(&[("own.c", 2, 5), ("other definition.c", 2, 9)]), std::slice::from_ref(&own));
+    assert_eq!(places(&[("spans.c", 1, 40), ("own.c", 2, 5), ("later.c", 4, 9)]), [own]);
+    assert_eq!(places(&[("spans.c", 1, 40), ("later.c", 4, 9)]), [None]);
 }
 
 /// Also those that come from no bytecode in particular: prologues, spills, constants.
