@@ -4,10 +4,12 @@
 //! into a lock-free ring; a collector thread turns them into functions, inlined functions and source lines.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use flamewalk::{Guest, Options, Profiler};
+//! # use wasmtime::{Instance, Module, Store};
 //!
-//! # let (wasm, mut store, module, instance): (Vec<u8>, wasmtime::Store<()>, wasmtime::Module, wasmtime::Instance) = todo!();
+//! # fn profile(
+//! #     wasm: Vec<u8>, module: Module, mut store: Store<()>, instance: Instance,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let profiler = Profiler::new(Options::default())?;
 //! profiler.register_module(&module, Guest::named("guest").binary(wasm))?;
 //! profiler.attach(&mut store)?;
