@@ -3,13 +3,12 @@
 //! Addresses are resolved to images as samples arrive, by the generation of the code table that the handler
 //! saw: an address that is reused later does not change what was aggregated before.
 
-use std::collections::HashMap;
-
 use flamewalk_handler::record::{Frame, Sample};
 use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::Tally;
 use flamewalk_symbolizer::HostAddress;
 use flamewalk_symbolizer::registry::{CodeRegistry, ImageId};
+use indexmap::IndexMap;
 
 /// A frame by the image that it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +30,7 @@ pub(crate) enum LocatedFrame {
 /// The distinct stacks of a session and what fell on each.
 #[derive(Debug)]
 pub struct Aggregator {
-    stacks: HashMap<Box<[LocatedFrame]>, Tally>,
+    stacks: IndexMap<Box<[LocatedFrame]>, Tally>,
     bytes: usize,
     max_bytes: usize,
     /// All samples on the stacks.
@@ -52,7 +51,7 @@ impl Aggregator {
     /// An empty aggregate that takes at most about `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Self {
         Self {
-            stacks: HashMap::new(),
+            stacks: IndexMap::new(),
             bytes: 0,
             max_bytes,
             delivered: Tally::default(),
@@ -115,7 +114,7 @@ impl Aggregator {
         }
     }
 
-    /// The stacks, youngest frame first, in no particular order.
+    /// The stacks, youngest frame first, in the order in which they were first seen.
     pub(crate) fn stacks(&self) -> impl Iterator<Item = (&[LocatedFrame], Tally)> {
         self.stacks.iter().map(|(frames, tally)| (&**frames, *tally))
     }

@@ -23,12 +23,8 @@ pub(crate) fn add_stacks(
         _ => None,
     }));
     let mut symbols = Symbols { registry, host, known: HashMap::new() };
-    let mut stacks: Vec<_> = aggregator.stacks().collect();
-    // By weight, then by frames: the same samples give the same profile.
-    stacks
-        .sort_by(|(left, a), (right, b)| b.weight.cmp(&a.weight).then_with(|| left.len().cmp(&right.len())));
     let mut frames = Vec::new();
-    for (located, tally) in stacks {
+    for (located, tally) in aggregator.stacks() {
         frames.clear();
         for (index, frame) in located.iter().enumerate() {
             symbols.push(profile, *frame, located.get(index + 1).copied(), &mut frames);
