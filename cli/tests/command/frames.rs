@@ -10,11 +10,11 @@ fn profile(options: &[&str], guest: Guest, arguments: &[&str]) -> Folded {
 }
 
 /// Profiles the component that is made of a guest of our own.
-fn profile_component(guest: Guest, arguments: &[&str]) -> Folded {
+fn profile_component(options: &[&str], guest: Guest, arguments: &[&str]) -> Folded {
     let folder = Folder::new();
     let component = folder.path("component.wasm");
     std::fs::write(&component, as_component(&std::fs::read(guest.path()).unwrap()).unwrap()).unwrap();
-    crate::profile(&folder, &["--freq", "4999"], &component, arguments).1
+    crate::profile(&folder, options, &component, arguments).1
 }
 
 /// Neither trampolines nor anything else of the runtime shows, and nothing is without a name.
@@ -68,7 +68,7 @@ fn an_invoked_function_has_its_own_name() {
 /// The adapter that a component made of a preview 1 command comes with is a guest, too: it calls the host.
 #[test]
 fn a_components_host_calls_have_the_names_of_interface_and_function() {
-    let profile = profile_component(Guest::HostCalls, &["100000"]);
+    let profile = profile_component(&["--freq", "4999"], Guest::HostCalls, &["100000"]);
     let host_calls = || {
         profile.0.iter().filter_map(|(stack, _)| stack.last().filter(|frame| frame.starts_with("[host] ")))
     };
@@ -84,7 +84,7 @@ fn a_components_host_calls_have_the_names_of_interface_and_function() {
 
 #[test]
 fn a_components_functions_have_their_names() {
-    let profile = profile_component(Guest::KnownAnswer, &["--rounds", "1000"]);
+    let profile = profile_component(&["--freq", "4999"], Guest::KnownAnswer, &["--rounds", "1000"]);
     let of = |name: &str| profile.share(|stack| stack.iter().any(|frame| frame.ends_with(name)));
     // The shares themselves are tested elsewhere; none of these is a small one.
     for name in ["guest.wasm!guest_round", "guest.wasm!straight", "guest.wasm!loopy", "guest.wasm!recursive"]
@@ -121,4 +121,33 @@ fn a_deep_stack_is_cut_at_its_root() {
     let whole = run(&[], &["recurse", "100"]);
     assert!(whole.0.iter().all(|(stack, _)| stack[0] == "_start"), "{whole:?}");
     assert!(whole.0.iter().any(|(stack, _)| stack.iter().filter(|frame| *frame == "recurse").count() == 100));
+}
+
+/// The guest's frames are what they are without host frames, in the midst of flamewalk's own and Wasmtime's.
+#[test]
+fn host_frames_are_around_those_of_the_guest() {
+    let profile = profile(&["--host-frames", "--freq", "4999"], Guest::HostCalls, &["500000"]);
+    let guest = ["_start", "write_lines", "write_text", "[host] wasi_snapshot_preview1.fd_write"];
+    let is_around = |stack: &[String]| {
+        let at = stack.windows(guest.len()).position(|frames| frames == guest);
+        at.is_some_and(|at| {
+            let (below, above) = (&stack[..at], &stack[at + guest.len()..]);
+            below.iter().any(|frame| frame == "flamewalk::main")
+                && above.first().is_some_and(|frame| frame.starts_with("wasmtime::runtime::func::"))
+        })
+    };
+    assert!(profile.share(is_around) > 0.9, "{profile:?}");
+    for (stack, _) in &profile.0 {
+        assert!(stack.iter().all(|frame| frame != "(missing host frames)"), "{stack:?}");
+    }
+}
+
+#[test]
+fn a_components_host_frames_are_complete() {
+    let profile = profile_component(&["--host-frames", "--freq", "4999"], Guest::HostCalls, &["100000"]);
+    let complete = profile.share(|stack| {
+        stack.iter().any(|frame| frame == "flamewalk::main")
+            && stack.iter().all(|frame| frame != "(missing host frames)")
+    });
+    assert_eq!(complete, 1.0, "{profile:?}");
 }
