@@ -178,7 +178,8 @@ fn it_can_be_started_and_stopped_in_a_host_call() {
     let profiles = profiles.lock().unwrap();
     assert_eq!(profiles.len(), ROUNDS as usize / 2);
     let sampled: Vec<_> = profiles.iter().filter(|profile| !profile.is_empty()).collect();
-    assert!(!sampled.is_empty());
+    let metadata = || profiles.iter().map(|profile| &profile.metadata).collect::<Vec<_>>();
+    assert!(!sampled.is_empty(), "{:#?}", metadata());
     for profile in sampled {
         assert_eq!(profile.metadata.statistics.total_lost().samples, 0);
         assert_eq!(share(profile, |stack| stack[0] == "run"), 1.0);
