@@ -66,18 +66,30 @@ pub(super) struct Shadow {
     pub(super) caught: u64,
     pub(super) tail_calls: u64,
     pub(super) entries: u64,
+    /// Whether the last entry trampoline that was left had caught a trap, and none was entered since.
+    after_trap: bool,
 }
 
 impl Shadow {
     pub(super) fn new() -> Self {
-        Self { records: Vec::with_capacity(CAPACITY), previous: None, caught: 0, tail_calls: 0, entries: 0 }
+        Self {
+            records: Vec::with_capacity(CAPACITY),
+            previous: None,
+            caught: 0,
+            tail_calls: 0,
+            entries: 0,
+            after_trap: false,
+        }
     }
 
     /// Notes that one instruction was executed, and what is next: `place` if that is in compiled code.
     pub(super) fn step(&mut self, pc: usize, sp: usize, place: Option<Place>) -> Result<(), Broken> {
         let previous = std::mem::replace(&mut self.previous, place);
         let result = match (previous, place) {
-            (None, None) => Ok(()),
+            (None, None) => {
+                self.drop_below(sp);
+                Ok(())
+            }
             (None, Some(place)) => self.come_from_host(&place),
             (Some(previous), place) => self.executed(&previous, pc, sp, place),
         };
@@ -130,7 +142,7 @@ impl Shadow {
                 if flow == Flow::Jump && starts {
                     return self.tail_call(sp);
                 }
-                self.catch(sp);
+                self.catch(&place);
                 Ok(())
             }
         }
@@ -154,6 +166,7 @@ impl Shadow {
                 return Err("the host entered compiled code past the entry trampolines");
             }
             self.entries += 1;
+            self.after_trap = false;
             // Records of host code that a panic has unwound.
             self.drop_below(place.sp);
             let return_address = stack_word(place.sp);
@@ -163,14 +176,16 @@ impl Shadow {
         if let Some(index) = self.records.iter().rposition(returned) {
             self.records.truncate(index);
         } else {
-            self.catch(place.sp);
+            self.catch(place);
         }
         Ok(())
     }
 
-    fn catch(&mut self, sp: usize) {
+    fn catch(&mut self, place: &Place) {
         self.caught += 1;
-        self.drop_below(sp);
+        // Nothing is entered behind it: the trampoline returns.
+        self.after_trap = place.function.function.kind == CodeKind::EntryTrampoline;
+        self.drop_below(place.sp);
     }
 
     fn drop_below(&mut self, sp: usize) {
@@ -184,6 +199,16 @@ impl Shadow {
         }
         self.records.push(record);
         Ok(())
+    }
+
+    /// How often the host has entered compiled code without a return.
+    pub(super) fn activations(&self) -> usize {
+        self.records.iter().filter(|record| record.role == Role::Entry).count()
+    }
+
+    /// Whether the host has got a trap from the guest that it entered last.
+    pub(super) fn is_after_trap(&self) -> bool {
+        self.after_trap
     }
 
     /// Visits the frames that a walk must find, youngest first.
@@ -202,6 +227,7 @@ impl Shadow {
     fn visit(&self, one_segment: bool, visit: &mut impl FnMut(Frame) -> ControlFlow<()>) -> ControlFlow<()> {
         // A host call precedes the guest's frame that made it, if there is one.
         let mut host_call = None;
+        let mut records = self.records.as_slice();
         if let Some(place) = self.previous {
             match place.function.function.kind {
                 CodeKind::Guest => visit(Frame::Instruction(place.pc))?,
@@ -210,8 +236,13 @@ impl Shadow {
                 }
                 CodeKind::EntryTrampoline => {}
             }
+        } else if self.records.last().is_some_and(|record| !matches!(record.role, Role::Host | Role::Entry)) {
+            // The host has set the stack pointer to where an exception is caught, and jumps there next: what called it
+            // is gone, and the guest has not gone on yet. For these instructions its segment does not count.
+            let entry = records.iter().rposition(|record| record.role == Role::Entry);
+            records = &records[..entry.unwrap_or(0)];
         }
-        for record in self.records.iter().rev() {
+        for record in records.iter().rev() {
             match record.role {
                 Role::Guest => {
                     if let Some(host_call) = host_call.take() {

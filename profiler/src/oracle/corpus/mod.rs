@@ -43,6 +43,7 @@ pub(super) const CORPUS: &[Case] = &[
     case("exceptions", &[Feature::Exceptions, Feature::Gc], exceptions::exceptions),
     case("traps", &[], traps::traps),
     case("builtins", &[], builtins::builtins),
+    case("atomics", &[Feature::SharedMemory], builtins::atomics),
     case("garbage collection", &[Feature::Gc], builtins::gc),
     case("host calls", &[], hosts::host_calls),
     case("host calls that call back", &[], hosts::call_back),

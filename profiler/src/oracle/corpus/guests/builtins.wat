@@ -1,7 +1,6 @@
 ;; What compiled code asks the runtime for.
 (module
   (memory $memory 1 40)
-  (memory $shared 1 2 shared)
   (data $data "some bytes to be copied")
   (table $table 4 200 funcref)
   (elem $elements func $f $g $f $g)
@@ -22,11 +21,6 @@
       (table.copy $table $table (i32.const 2) (i32.const 0) (i32.const 2))
       (local.set $sum (i32.add (local.get $sum) (call_indirect (result i32) (i32.const 2))))
       (local.set $sum (i32.add (local.get $sum) (ref.is_null (table.get $table (i32.const 1)))))
-      (drop (memory.atomic.notify $shared (i32.const 0) (i32.const 1)))
-      (drop (memory.atomic.wait32 $shared (i32.const 0) (i32.const 1) (i64.const 10)))
-      (drop (memory.atomic.wait32 $shared (i32.const 0) (i32.const 0) (i64.const 10)))
-      (drop (memory.atomic.wait64 $shared (i32.const 8) (i64.const 0) (i64.const 10)))
-      (drop (memory.grow $shared (i32.const 1)))
       (drop (i32.trunc_f64_s (f64.ceil (f64.floor (f64.nearest (f64.trunc (f64.convert_i32_s (local.get $sum))))))))
       (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
     (data.drop $data)

@@ -22,7 +22,21 @@
   (func $host_error (param i32) (result i32) (call $fail) (i32.const 0))
   (func $host_panic (param i32) (result i32) (call $panic) (i32.const 0))
   (func $exhaust (param i32) (result i32)
-    (i32.add (call $exhaust (i32.add (local.get 0) (i32.const 1))) (call $divide (local.get 0))))
+    (local $a v128) (local $b v128) (local $c v128) (local $d v128) (local $e v128) (local $f v128)
+    (local.set $a (v128.load (local.get 0)))
+    (local.set $b (v128.load offset=16 (local.get 0)))
+    (local.set $c (v128.load offset=32 (local.get 0)))
+    (local.set $d (v128.load offset=48 (local.get 0)))
+    (local.set $e (v128.load offset=64 (local.get 0)))
+    (local.set $f (v128.load offset=80 (local.get 0)))
+    (i32x4.extract_lane 0
+      (i32x4.add
+        (i32x4.add
+          (i32x4.splat (call $exhaust (i32.add (local.get 0) (i32.const 1))))
+          (i32x4.add (local.get $a) (local.get $b)))
+        (i32x4.add
+          (i32x4.add (local.get $c) (local.get $d))
+          (i32x4.add (local.get $e) (local.get $f))))))
   (func $which (param $which i32) (result i32)
     (block $l14 (block $l13 (block $l12 (block $l11 (block $l10 (block $l9 (block $l8 (block $l7 (block $l6 (block $l5 (block $l4
     (block $l3 (block $l2 (block $l1 (block $l0
