@@ -29,13 +29,13 @@ struct State {
     session: Option<Session>,
 }
 
-/// From a start to the next stop.
-#[derive(Debug)]
+/// From a start to the next stop. A clone is the same session, for work on it that takes longer than the lock should.
+#[derive(Clone, Debug)]
 struct Session {
     plan: Plan,
     /// The host's own code, if its frames are wanted.
     host: Option<Arc<HostCode>>,
-    collector: Collector,
+    collector: Arc<Collector>,
     started: Instant,
     started_at: SystemTime,
     notices: Vec<String>,
@@ -96,7 +96,7 @@ impl Shared {
         let mut session = Session {
             plan,
             host,
-            collector,
+            collector: Arc::new(collector),
             started: Instant::now(),
             started_at: SystemTime::now(),
             notices,
@@ -110,15 +110,15 @@ impl Shared {
 
     /// What was collected so far, while sampling goes on.
     pub(crate) fn snapshot(&self, metadata: Metadata) -> Result<Profile, Error> {
-        let state = self.state();
-        let session = state.session.as_ref().ok_or(Error::NotRunning)?;
-        session.profile(metadata, Sampling::Ongoing)
+        self.session()?.profile(metadata, Sampling::Ongoing)
     }
 
     pub(crate) fn statistics(&self) -> Result<Statistics, Error> {
-        let state = self.state();
-        let session = state.session.as_ref().ok_or(Error::NotRunning)?;
-        Ok(session.collector.statistics()?)
+        Ok(self.session()?.collector.statistics()?)
+    }
+
+    fn session(&self) -> Result<Session, Error> {
+        self.state().session.clone().ok_or(Error::NotRunning)
     }
 
     pub(crate) fn stop(&self, metadata: Metadata) -> Result<Profile, Error> {

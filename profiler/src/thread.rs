@@ -104,17 +104,21 @@ impl Thread {
     ///
     /// Async-signal-safe: yes. It works on atomics, its own ring and memory that was shown to be valid.
     pub(crate) fn on_signal(&self, info: &SignalInfo, registers: &Registers) -> bool {
-        self.shared.registry.handlers().read(&self.reader, |table| {
-            // Pair: the swaps in `arm` and `disarm`.
-            // SAFETY: null, or made by `arm`; `disarm` frees it only after this handler has left `read`.
-            let Some(armed) = (unsafe { self.armed.load(Ordering::Acquire).as_ref() }) else { return false };
-            let Some(ticks) = armed.source.ticks(info) else { return false };
-            if ticks.count > 0 {
-                let fate = self.sample(armed, registers, table, ticks);
-                armed.channel.counters.count(fate, ticks.count, ticks.weight);
-            }
-            true
-        })
+        let handlers = self.shared.registry.handlers();
+        // SAFETY: the reader is this thread's, registered in `new`, and the signal is blocked while it is handled.
+        unsafe { handlers.read(&self.reader, |table| self.handle(info, registers, table)) }
+    }
+
+    fn handle(&self, info: &SignalInfo, registers: &Registers, table: CodeTable<'_>) -> bool {
+        // Pair: the swaps in `arm` and `disarm`.
+        // SAFETY: null, or made by `arm`; `disarm` frees it only after this handler has left `read`.
+        let Some(armed) = (unsafe { self.armed.load(Ordering::Acquire).as_ref() }) else { return false };
+        let Some(ticks) = armed.source.ticks(info) else { return false };
+        if ticks.count > 0 {
+            let fate = self.sample(armed, registers, table, ticks);
+            armed.channel.counters.count(fate, ticks.count, ticks.weight);
+        }
+        true
     }
 
     /// Visits the frames on this thread's stack; see [`stack::walk`]. `None` if the stack pointer is on no
@@ -193,9 +197,6 @@ impl Thread {
             record.set(index, word);
         }
         record.commit();
-        if end == WalkEnd::FrameLimit {
-            armed.channel.counters.count_truncated(ticks.count, ticks.weight);
-        }
         Fate::Delivered
     }
 

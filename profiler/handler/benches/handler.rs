@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flamewalk_handler::arch::{Native, Registers};
-use flamewalk_handler::code::{CodeKind, Function};
+use flamewalk_handler::code::{CodeKind, CodeTable, Function};
 use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{HEADER_WORDS, Header};
@@ -93,7 +93,7 @@ fn sample(
     ring: &Ring<Box<[Word]>>,
 ) -> usize {
     let start = words.as_ptr().expose_provenance();
-    registry.read(reader, |table| {
+    let walk = |table: CodeTable<'_>| {
         // SAFETY: the bounds are those of the vector, which nothing changes meanwhile; the code is another.
         let memory = unsafe { LiveStack::new(registers.sp, &(start..start + size_of_val(words))) };
         let Some(memory) = memory else { return 0 };
@@ -120,7 +120,9 @@ fn sample(
         record.commit();
         assert!(!full && end.is_sound() && frames > 0, "{end:?}");
         frames
-    })
+    };
+    // SAFETY: registered, and this is the only thread.
+    unsafe { registry.read(reader, walk) }
 }
 
 /// Nanoseconds for one call.

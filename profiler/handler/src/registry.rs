@@ -78,9 +78,11 @@ pub struct Registry {
 impl Registry {
     /// Runs `read` with the current table.
     ///
-    /// `reader` must be registered with this registry and used by one thread only, whose signal handler is the
-    /// caller; calls do not nest.
-    pub fn read<R>(&self, reader: &Reader, read: impl FnOnce(CodeTable<'_>) -> R) -> R {
+    /// # Safety
+    ///
+    /// `reader` must be registered with this registry and used by one thread only, whose signal handler is the caller;
+    /// calls do not nest.
+    pub unsafe fn read<R>(&self, reader: &Reader, read: impl FnOnce(CodeTable<'_>) -> R) -> R {
         // Only this thread writes its reader.
         let count = reader.count.load(Ordering::Relaxed);
         // Pair: the acquire loads in `wait_until_left`, which can see this in place of the release store below that

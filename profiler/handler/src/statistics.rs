@@ -115,7 +115,6 @@ pub struct Counters {
     delivered: AtomicTally,
     outside: AtomicTally,
     lost: [AtomicTally; LossCause::ALL.len()],
-    truncated: AtomicTally,
 }
 
 impl Counters {
@@ -130,11 +129,6 @@ impl Counters {
         if let Some(tally) = tally {
             tally.add(ticks, weight);
         }
-    }
-
-    /// Counts ticks whose stack was cut at the frame limit; they are counted as delivered, too.
-    pub fn count_truncated(&self, ticks: u64, weight: u64) {
-        self.truncated.add(ticks, weight);
     }
 
     /// All ticks.
@@ -155,10 +149,5 @@ impl Counters {
     /// Ticks that were lost for `cause`.
     pub fn lost(&self, cause: LossCause) -> Tally {
         self.lost.get(cause as usize).map(AtomicTally::get).unwrap_or_default()
-    }
-
-    /// Delivered ticks whose stack was cut at the frame limit.
-    pub fn truncated(&self) -> Tally {
-        self.truncated.get()
     }
 }

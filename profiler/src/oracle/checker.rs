@@ -318,7 +318,9 @@ impl Observer for Checker {
         let reader = Arc::as_ptr(&self.reader);
         // SAFETY: `self` keeps both, and `check` changes neither.
         let (shared, reader) = unsafe { (&*shared, &*reader) };
-        self.broken = shared.registry.handlers().read(reader, |table| self.check(registers, table)).err();
+        // SAFETY: the reader is registered and only this thread's, whose steps do not nest.
+        self.broken =
+            unsafe { shared.registry.handlers().read(reader, |table| self.check(registers, table)) }.err();
         let leap = self.host_run >= FIRST_HOST_BOUNDARIES && self.counts.host >= ALL_HOST_BOUNDARIES;
         if leap { Next::Leap } else { Next::Step }
     }

@@ -66,10 +66,8 @@ fn fates_add_up_to_all_ticks() {
     for (index, fate) in fates.enumerate() {
         counters.count(fate, 1 << index, 10 << index);
     }
-    counters.count_truncated(1, 10);
     let lost: u64 = LossCause::ALL.iter().map(|cause| counters.lost(*cause).ticks).sum();
     assert_eq!(counters.delivered().ticks + counters.outside().ticks + lost, counters.all().ticks);
     assert_eq!(counters.all().ticks, (1 << 9) - 1);
     assert_eq!(counters.all().weight, 10 * ((1 << 9) - 1));
-    assert_eq!(counters.truncated().ticks, 1);
 }

@@ -6,6 +6,7 @@ use core::ops::{ControlFlow, Deref};
 
 use flamewalk_handler::activation::{ActivationStack, StoreContext};
 use flamewalk_handler::arch::{Native, Registers};
+use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{HEADER_WORDS, Header};
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
         thread.counters.count(Fate::Lost(LossCause::UnknownStack), 1, 1);
         return;
     };
-    let fate = thread.registry.read(&thread.reader, |table| {
+    let sample = |table: CodeTable<'_>| {
         let mut writer = thread.ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| writer.push(0).is_err());
         // SAFETY: it is never run.
@@ -79,7 +80,9 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
         }
         writer.commit();
         Fate::Delivered
-    });
+    };
+    // SAFETY: it is never run.
+    let fate = unsafe { thread.registry.read(&thread.reader, sample) };
     #[cfg(control)]
     assert!(limit < top);
     thread.counters.count(fate, 1, 1);
