@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use flamewalk_handler::record::Sample;
@@ -85,7 +85,8 @@ impl Collector {
             aggregator: Aggregator::new(options.max_stack_bytes),
             record: Vec::new(),
         };
-        let interval = options.drain_interval;
+        // A deadline has to be a time that the clock can have.
+        let interval = options.drain_interval.min(Duration::from_secs(24 * 3600));
         let thread = std::thread::Builder::new()
             .name("flamewalk".into())
             .spawn(move || session.run(&inbox, interval))?;
@@ -158,8 +159,10 @@ struct Session {
 
 impl Session {
     fn run(&mut self, inbox: &Receiver<Message>, interval: Duration) {
+        // A deadline, not a time-out: messages that keep coming must not put the draining off.
+        let mut next_drain = Instant::now() + interval;
         loop {
-            match inbox.recv_timeout(interval) {
+            match inbox.recv_deadline(next_drain) {
                 Ok(Message::Add(channel)) => self.channels.push(channel),
                 Ok(Message::Snapshot(metadata, sampling, reply)) => {
                     self.drain();
@@ -167,9 +170,13 @@ impl Session {
                     let _ = reply.send(self.snapshot(*metadata, sampling));
                 }
                 Ok(Message::Statistics(reply)) => {
+                    self.drain();
                     let _ = reply.send(self.statistics(Sampling::Ongoing));
                 }
-                Err(RecvTimeoutError::Timeout) => self.drain(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.drain();
+                    next_drain = Instant::now() + interval;
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }

@@ -1,5 +1,6 @@
 //! Every tick is delivered, outside the guest, or lost for a cause that is told.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -157,4 +158,26 @@ fn sums_agree_while_sampling_goes_on() {
         println!("{snapshots} snapshots");
     });
     stop(&profiler);
+}
+
+/// Statistics were asked for after each call of the guest, every few milliseconds. The collector waited for 50 ms
+/// without a question before it drained the rings, so it never did: they ran full, and all further samples were lost.
+#[test]
+fn questions_without_pause_do_not_keep_the_rings_from_being_drained() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let mut options = options("cpu", 4_999);
+    options.ring_words = 1 << 11;
+    let profiler = Arc::new(Profiler::new(options).unwrap());
+    guest.register(&profiler);
+    let asked = Arc::clone(&profiler);
+    let (mut store, run) = guest.instantiate(move || drop(asked.statistics().unwrap()));
+    profiler.attach(&mut store).unwrap();
+    profiler.start().unwrap();
+    run.call(&mut store, 500).unwrap();
+    let profile = stop(&profiler);
+    let statistics = &profile.metadata.statistics;
+    assert_eq!(statistics.total_lost().samples, 0, "{statistics:?}");
+    // More than the ring holds: a record has at least the header and a frame.
+    assert!(profile.total().samples > (1 << 11) / 5, "{statistics:?}");
 }
