@@ -28,9 +28,9 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Each 50 ms; 64 MiB.
+    /// Each 20 ms; 64 MiB.
     fn default() -> Self {
-        Self { drain_interval: Duration::from_millis(50), max_stack_bytes: 64 << 20 }
+        Self { drain_interval: Duration::from_millis(20), max_stack_bytes: 64 << 20 }
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A guest that repeats the same millisecond of work over and over is sampled at the same few places of it by a
 //! clock of nearly the same period: some functions get several times their share, others none, and a prime rate
-//! does not help. So the period is drawn anew every few ticks, evenly from 80 to 120 % of what was asked for. Within
-//! a stretch of constant period the phase moves through the guest's cycle, or, if the two periods happen to agree,
-//! stays at a place that the next stretch has nothing to do with.
+//! does not help. So the period is drawn anew every few ticks, evenly from about half to one and a half of what was
+//! asked for. Within a stretch of constant period the phase moves through the guest's cycle, or, if the two periods
+//! happen to agree, stays at a place that the next stretch has nothing to do with. The wider the range, the rarer that
+//! is, and the closer the samples come to independent ones.
 //!
 //! The handler may not make system calls, so that it cannot draw a new period at each tick: the collector's thread
 //! does, when it drains the ring. Weights are measured, not assumed, and so do not depend on the period.
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant};
 /// A stretch has at least this many ticks, of which the last one's rest is cut off by the next stretch: on average
 /// half a tick of this many.
 const MIN_TICKS: u32 = 8;
+/// The shortest period as a share of the mean; the longest is three times that. Stretches are of equal time, so that
+/// the rate is the mean of 1/period, which is ln 3 / (longest - shortest): with this, just the rate that was asked for.
+const SHORTEST: f64 = 0.549_306;
 
 /// When to draw a new period, and which.
 #[derive(Debug)]
@@ -43,9 +47,8 @@ impl VaryingPeriod {
     fn draw(&mut self) -> u64 {
         self.draws += 1;
         // Keyed at random by the standard library, which makes the hash of a counter good enough a random number.
-        let random = self.random.hash_one(self.draws) as u32;
-        let range = self.mean * 2 / 5;
-        (self.mean * 4 / 5 + range * u64::from(random) / u64::from(u32::MAX)).max(1)
+        let random = f64::from(self.random.hash_one(self.draws) as u32) / f64::from(u32::MAX);
+        ((self.mean as f64 * SHORTEST * (1.0 + 2.0 * random)) as u64).max(1)
     }
 }
 
@@ -54,19 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn periods_spread_evenly_around_the_mean() {
+    fn periods_spread_evenly_and_give_the_rate_that_was_asked_for() {
         let mut period = VaryingPeriod::new(1_000_000);
-        let mut tenths = [0u32; 10];
-        let mut sum = 0;
+        let (mut tenths, mut rate) = ([0u32; 10], 0.0);
         for _ in 0..10_000 {
             let drawn = period.draw();
-            assert!((800_000..=1_200_000).contains(&drawn), "{drawn}");
-            tenths[((drawn - 800_000) / 40_001) as usize] += 1;
-            sum += drawn;
+            assert!((549_306..=1_647_918).contains(&drawn), "{drawn}");
+            tenths[((drawn - 549_306) / 109_862) as usize] += 1;
+            rate += 1e6 / drawn as f64 / 10_000.0;
         }
         // 1,000 expected in each tenth, with a standard deviation of 30; five of them.
         assert!(tenths.iter().all(|count| (850..=1150).contains(count)), "{tenths:?}");
-        // The mean's standard deviation is 1,155.
-        assert!((994_000..=1_006_000).contains(&(sum / 10_000)), "{sum}");
+        // The mean's standard deviation is 0.003; five of them.
+        assert!((0.985..=1.015).contains(&rate), "{rate}");
     }
 }
