@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use flamewalk_handler::code::{CodeKind, Function};
+use flamewalk_handler::code::{CodeKind, Function, UNKNOWN_FRAME_SIZE};
 use object::read::elf::{ElfFile64, ElfSection64};
 use object::{Architecture as ElfArchitecture, FileFlags, Object, ObjectSection, ObjectSymbol, SymbolKind};
 use wasmtime_environ::obj;
@@ -157,7 +157,7 @@ fn read_functions(
         let kind = symbol.kind();
         let frame_size = match kind {
             CodeKind::ExitTrampoline | CodeKind::BuiltinTrampoline => {
-                architecture.frame_size(code).unwrap_or(0)
+                architecture.frame_size(code).unwrap_or(UNKNOWN_FRAME_SIZE)
             }
             CodeKind::Guest | CodeKind::EntryTrampoline => 0,
         };

@@ -1,5 +1,9 @@
 //! The little that has to be read from machine code: the frames of trampolines, and direct calls to them.
 
+use flamewalk_handler::arch::Architecture as _;
+use flamewalk_handler::arch::aarch64::Aarch64;
+use flamewalk_handler::arch::x86_64::X86_64;
+
 /// The architectures whose code Wasmtime's images hold and this crate reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Architecture {
@@ -21,8 +25,8 @@ impl Architecture {
     /// `None` if the prologue does not have the shape that Cranelift gives it.
     pub(crate) fn frame_size(self, code: &[u8]) -> Option<u32> {
         match self {
-            Architecture::X86_64 => x86_64_frame_size(code),
-            Architecture::Aarch64 => aarch64_frame_size(code),
+            Architecture::X86_64 => X86_64::frame_size(code),
+            Architecture::Aarch64 => Aarch64::frame_size(code),
             Architecture::Other => None,
         }
     }
@@ -36,49 +40,6 @@ impl Architecture {
             Architecture::Other => Box::new(std::iter::empty()),
         }
     }
-}
-
-/// `push rbp; mov rbp, rsp`, then `sub rsp, n` unless the frame is empty.
-fn x86_64_frame_size(code: &[u8]) -> Option<u32> {
-    let body = code.strip_prefix(&[0x55, 0x48, 0x89, 0xe5])?;
-    let size = match body {
-        [0x48, 0x83, 0xec, size, ..] => u32::from(*size),
-        [0x48, 0x81, 0xec, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]),
-        _ => 0,
-    };
-    // Both immediates are signed.
-    let negative = matches!(body, [0x48, 0x83, ..]) && size > 0x7f || size > 0x7fff_ffff;
-    (!negative).then_some(size)
-}
-
-/// `stp x29, x30, [sp, #-16]!; mov x29, sp`, then pushes of saved registers and `sub sp, sp, #n`.
-fn aarch64_frame_size(code: &[u8]) -> Option<u32> {
-    let mut words = code.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-    let mut next = || words.next();
-    let mut word = next()?;
-    // `bti c` or `paciasp` may come first.
-    if word == 0xd503_245f || word == 0xd503_233f {
-        word = next()?;
-    }
-    if word != 0xa9bf_7bfd || next()? != 0x9100_03fd {
-        return None;
-    }
-    let mut size = 0_u32;
-    while let Some(word) = next() {
-        // `str xN, [sp, #-16]!`, and the pair forms for integer and vector registers.
-        if word & 0xffff_ffe0 == 0xf81f_0fe0
-            || word & 0xffff_83e0 == 0xa9bf_03e0
-            || word & 0xffff_83e0 == 0x6dbf_03e0
-        {
-            size = size.checked_add(16)?;
-        } else if word & 0xff80_03ff == 0xd100_03ff {
-            let immediate = (word >> 10) & 0xfff;
-            size = size.checked_add(if word & (1 << 22) == 0 { immediate } else { immediate << 12 })?;
-        } else {
-            break;
-        }
-    }
-    Some(size)
 }
 
 fn x86_64_calls(text: &[u8]) -> impl Iterator<Item = DirectCall> + '_ {
@@ -108,28 +69,6 @@ fn aarch64_calls(text: &[u8]) -> impl Iterator<Item = DirectCall> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn x86_64_prologues() {
-        let size = |code: &[u8]| Architecture::X86_64.frame_size(code);
-        assert_eq!(size(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x30, 0xc3]), Some(0x30));
-        assert_eq!(size(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x81, 0xec, 0, 2, 0, 0]), Some(0x200));
-        assert_eq!(size(&[0x55, 0x48, 0x89, 0xe5, 0x90]), Some(0));
-        assert_eq!(size(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x80]), None);
-        assert_eq!(size(&[0x48, 0x89, 0xe5]), None);
-    }
-
-    #[test]
-    fn aarch64_prologues() {
-        let size = |words: &[u32]| {
-            let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            Architecture::Aarch64.frame_size(&code)
-        };
-        // stp x29, x30, [sp, #-16]!; mov x29, sp; stp x27, x28, [sp, #-16]!; sub sp, sp, #32; ret
-        assert_eq!(size(&[0xa9bf_7bfd, 0x9100_03fd, 0xa9bf_73fb, 0xd100_83ff, 0xd65f_03c0]), Some(48));
-        assert_eq!(size(&[0xd503_245f, 0xa9bf_7bfd, 0x9100_03fd, 0xd65f_03c0]), Some(0));
-        assert_eq!(size(&[0xd100_83ff]), None);
-    }
 
     #[test]
     fn calls() {

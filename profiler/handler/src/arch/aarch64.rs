@@ -72,9 +72,36 @@ impl Architecture for Aarch64 {
         Some(CallerLocation::Frame { fp: registers.fp })
     }
 
-    fn frame_size(_code: &[u8]) -> Option<u32> {
-        None
+    fn frame_size(code: &[u8]) -> Option<u32> {
+        let mut offset = prologue_start(code)?.checked_add(8)?;
+        let mut size = 0u32;
+        // Pushes of saved registers, then `sub sp, sp, #n`.
+        while let Some(word) = instruction(code, offset) {
+            let pushes = word & 0xffff_ffe0 == STR_PUSH
+                || word & 0xffff_83e0 == STP_PUSH
+                || word & 0xffff_83e0 == STP_PUSH_VECTOR;
+            let more = if pushes { Some(16) } else { sub_sp(word) };
+            let Some(more) = more else { break };
+            size = size.checked_add(more)?;
+            offset = offset.checked_add(4)?;
+        }
+        Some(size)
     }
+}
+
+/// `str xN, [sp, #-16]!`, and the pair forms for integer and vector registers.
+const STR_PUSH: u32 = 0xf81f_0fe0;
+const STP_PUSH: u32 = 0xa9bf_03e0;
+const STP_PUSH_VECTOR: u32 = 0x6dbf_03e0;
+
+/// The immediate of `sub sp, sp, #n`.
+fn sub_sp(word: u32) -> Option<u32> {
+    let immediate = word >> 10 & 0xfff;
+    (word & 0xff80_03ff == 0xd100_03ff).then_some(if word & 1 << 22 == 0 {
+        immediate
+    } else {
+        immediate << 12
+    })
 }
 
 fn prologue_start(code: &[u8]) -> Option<usize> {

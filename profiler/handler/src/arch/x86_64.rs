@@ -88,7 +88,10 @@ impl Architecture for X86_64 {
         if behind.starts_with(&MOV_R11_RSP) {
             return None;
         }
-        let Some((size, length)) = add_or_sub_rsp(behind, 0xec) else { return Some(0) };
+        let Some((size, length)) = add_or_sub_rsp(behind, 0xec) else {
+            // No frame, or a subtraction of what is no size.
+            return (!matches!(behind, [0x48, 0x81 | 0x83, 0xec, ..])).then_some(0);
+        };
         let probes = behind.get(length..)?.starts_with(&MOV_TO_RSP_0);
         if probes { None } else { u32::try_from(size).ok() }
     }

@@ -120,3 +120,15 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn frame_sizes_of_trampolines() {
+    let size = |words: &[u32]| {
+        let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        Aarch64::frame_size(&code)
+    };
+    // stp x29, x30, [sp, #-16]!; mov x29, sp; stp x27, x28, [sp, #-16]!; sub sp, sp, #32; ret
+    assert_eq!(size(&[0xa9bf_7bfd, 0x9100_03fd, 0xa9bf_73fb, 0xd100_83ff, 0xd65f_03c0]), Some(48));
+    assert_eq!(size(&[0xd503_245f, 0xa9bf_7bfd, 0x9100_03fd, 0xd65f_03c0]), Some(0));
+    assert_eq!(size(&[0xd100_83ff]), None);
+}
