@@ -18,6 +18,22 @@ pub enum ProfileError {
         /// How many frames the profile holds.
         frames: usize,
     },
+    /// A thread id that this profile never gave out.
+    #[error("thread {id} is not one of this profile's {threads} threads")]
+    UnknownThread {
+        /// The id, as a number.
+        id: usize,
+        /// How many threads the profile holds.
+        threads: usize,
+    },
+    /// The id of a set of labels that this profile never gave out.
+    #[error("set of labels {id} is not one of this profile's {labels}")]
+    UnknownLabels {
+        /// The id, as a number.
+        id: usize,
+        /// How many sets of labels the profile holds.
+        labels: usize,
+    },
     /// The sum of all samples or weights would exceed 64 bits.
     #[error("adding {added} {what} to {total} overflows 64 bits")]
     Overflow {

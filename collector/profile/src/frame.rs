@@ -46,6 +46,11 @@ pub struct Frame {
     pub function_index: Option<u32>,
     /// Offset of the instruction in the guest's binary, in bytes from its start.
     pub bytecode_offset: Option<u32>,
+    /// Offset of the machine instruction in the text of the guest's code image, in bytes.
+    pub text_offset: Option<u32>,
+    /// A hash of the function's bytecode that does not depend on what a rebuild renumbers, to find the function in
+    /// another build by. `None` if the bytecode is not known, and for functions that the guest's compiler inlined.
+    pub body_hash: Option<u64>,
     /// Whether the function was inlined into the next older frame, so that it has no machine frame of its own.
     pub inlined: bool,
 }
@@ -61,6 +66,8 @@ impl Frame {
             location: None,
             function_index: None,
             bytecode_offset: None,
+            text_offset: None,
+            body_hash: None,
             inlined: false,
         }
     }

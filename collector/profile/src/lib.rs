@@ -1,8 +1,8 @@
 //! The profile model that every output format of flamewalk is derived from.
 //!
 //! A [`Profile`] is a set of frames, a set of stacks made of those frames, and for each distinct stack how many
-//! samples fell on it and what they stand for. Nothing is kept per sample, so memory and work follow the number
-//! of distinct stacks and not the length of the run.
+//! samples fell on it and what they stand for, by their [`Origin`]: thread, labels, and slice of time. Nothing is kept
+//! per sample: however long the run, whoever fills the profile chooses slices that are long enough.
 //!
 //! ```
 //! use flamewalk_profile::{Frame, FrameKind, Profile, Tally};
@@ -35,6 +35,7 @@ mod frame;
 mod function;
 mod metadata;
 mod names;
+mod origin;
 mod profile;
 mod statistics;
 
@@ -43,5 +44,6 @@ pub use frame::{Frame, FrameKind, SourceLocation};
 pub use function::Function;
 pub use metadata::{EndReason, Event, Metadata, Unit};
 pub use names::{NameId, Names, printable};
-pub use profile::{FrameId, Profile, Stack, StackId};
+pub use origin::{Headroom, Labels, LabelsId, Origin, Thread, ThreadId};
+pub use profile::{FrameId, Profile, Sample, Stack, StackId};
 pub use statistics::{Imbalance, Statistics, Tally};

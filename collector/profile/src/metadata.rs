@@ -91,6 +91,8 @@ pub struct Metadata {
     pub command: Vec<String>,
     /// When the profile was started.
     pub start: Option<SystemTime>,
+    /// Length of the slices of time that [`Origin::slice`](crate::Origin::slice) numbers.
+    pub slice: Option<Duration>,
     /// How long it lasted, by the wall clock.
     pub duration: Option<Duration>,
     /// How the run ended.
