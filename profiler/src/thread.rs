@@ -192,6 +192,9 @@ impl Thread {
             weight: ticks.weight,
             time: ticks.time,
             generation: table.generation(),
+            labels: 0,
+            stack_used: saturate(self.stack.end.saturating_sub(registers.sp)),
+            stack_left: saturate(registers.sp.saturating_sub(self.stack.start)),
         };
         for (index, word) in header.encode(frames).into_iter().enumerate() {
             record.set(index, word);
@@ -224,6 +227,10 @@ impl Drop for Thread {
         self.disarm();
         self.shared.registry.handlers().remove_reader(&self.reader);
     }
+}
+
+fn saturate(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// The calling thread's [`Thread`], until the thread ends.

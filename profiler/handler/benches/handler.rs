@@ -113,7 +113,9 @@ fn sample(
                 if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             },
         );
-        let header = Header { ticks: 1, end, weight: 1, time: 1, generation: table.generation() };
+        let generation = table.generation();
+        let header =
+            Header { ticks: 1, end, weight: 1, time: 1, generation, labels: 0, stack_used: 0, stack_left: 0 };
         for (index, word) in header.encode(frames).into_iter().enumerate() {
             record.set(index, word);
         }

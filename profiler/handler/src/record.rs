@@ -1,17 +1,19 @@
-//! One sample as it travels through the ring: a header of four words, then a word for each frame.
+//! One sample as it travels through the ring: a header of six words, then a word for each frame.
 //!
 //! ```text
 //!   word 0   length of the whole record (bits 0..32) │ ticks (32..56) │ walk end (56..64)
 //!   word 1   weight
 //!   word 2   time, nanoseconds of CLOCK_MONOTONIC
 //!   word 3   generation of the code table that the frames were found in
-//!   word 4.. frames, youngest first: tag (bits 56..64) │ address (0..56)
+//!   word 4   number of the labels
+//!   word 5   bytes of stack in use (bits 0..32) │ bytes left (32..64)
+//!   word 6.. frames, youngest first: tag (bits 56..64) │ address (0..56)
 //! ```
 
 use crate::walk::WalkEnd;
 
 /// Words before the first frame.
-pub const HEADER_WORDS: usize = 4;
+pub const HEADER_WORDS: usize = 6;
 const TAG_SHIFT: u32 = 56;
 const ADDRESS_MASK: u64 = (1 << TAG_SHIFT) - 1;
 const TICKS_MASK: u64 = 0x00ff_ffff;
@@ -82,6 +84,12 @@ pub struct Header {
     pub time: u64,
     /// Generation of the code table that the frames were found in.
     pub generation: u64,
+    /// Number of the labels that the store had; 0 for none.
+    pub labels: u64,
+    /// Bytes of stack from the oldest guest's entry to the stack pointer, at most 2³²−1.
+    pub stack_used: u32,
+    /// Bytes of stack from the stack pointer to the end of the stack, at most 2³²−1.
+    pub stack_left: u32,
 }
 
 impl Header {
@@ -90,7 +98,14 @@ impl Header {
     pub const fn encode(&self, frames: usize) -> [u64; HEADER_WORDS] {
         let length = (HEADER_WORDS as u64).wrapping_add(frames as u64) & 0xffff_ffff;
         let ticks = (self.ticks as u64 & TICKS_MASK) << 32;
-        [length | ticks | ((self.end as u64) << TAG_SHIFT), self.weight, self.time, self.generation]
+        [
+            length | ticks | ((self.end as u64) << TAG_SHIFT),
+            self.weight,
+            self.time,
+            self.generation,
+            self.labels,
+            self.stack_used as u64 | ((self.stack_left as u64) << 32),
+        ]
     }
 }
 
@@ -111,13 +126,15 @@ impl<'a> Sample<'a> {
     /// Reads a record; `None` if the words are not one.
     pub fn decode(words: &'a [u64]) -> Option<Self> {
         let (header, frames) = words.split_at_checked(HEADER_WORDS)?;
-        let [first, weight, time, generation] = *header else { return None };
+        let [first, weight, time, generation, labels, stack] = *header else { return None };
         if record_length(first) != words.len() {
             return None;
         }
         let end = *WalkEnd::ALL.get(usize::try_from(first >> TAG_SHIFT).ok()?)?;
         let ticks = u32::try_from(first >> 32 & TICKS_MASK).ok()?;
-        Some(Self { header: Header { ticks, end, weight, time, generation }, frames })
+        let (stack_used, stack_left) = (stack as u32, (stack >> 32) as u32);
+        let header = Header { ticks, end, weight, time, generation, labels, stack_used, stack_left };
+        Some(Self { header, frames })
     }
 
     /// The frames, youngest first.

@@ -24,10 +24,11 @@ proptest! {
     fn records_come_back(
         ticks in 0u32..1 << 24,
         end in prop::sample::select(&WalkEnd::ALL[..]),
-        [weight, time, generation] in any::<[u64; 3]>(),
+        [weight, time, generation, labels] in any::<[u64; 4]>(),
+        [stack_used, stack_left] in any::<[u32; 2]>(),
         frames in prop::collection::vec(frame(), 0..30),
     ) {
-        let header = Header { ticks, end, weight, time, generation };
+        let header = Header { ticks, end, weight, time, generation, labels, stack_used, stack_left };
         let mut words = header.encode(frames.len()).to_vec();
         words.extend(frames.iter().map(|frame| frame.encode()));
         prop_assert_eq!(record_length(words[0]), words.len());

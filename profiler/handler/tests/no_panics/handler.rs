@@ -73,7 +73,9 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
         if let Some(cause) = LossCause::of_walk(end) {
             return Fate::Lost(cause);
         }
-        let header = Header { ticks: 1, end, weight: 1, time: 0, generation: table.generation() };
+        let generation = table.generation();
+        let header =
+            Header { ticks: 1, end, weight: 1, time: 0, generation, labels: 0, stack_used: 0, stack_left: 0 };
         let frames = writer.length().saturating_sub(HEADER_WORDS);
         for (index, word) in header.encode(frames).into_iter().enumerate() {
             writer.set(index, word);
