@@ -15,6 +15,7 @@ use flamewalk_symbolizer::registry::CodeRegistry;
 
 use crate::aggregator::Aggregator;
 use crate::channel::Channel;
+use crate::labels::LabelTable;
 use crate::symbols;
 
 /// How the collector works.
@@ -71,15 +72,22 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts the collector's thread. `host` names native frames of the host, if samples have any.
+    /// Starts the collector's thread. `labels` are the sets that samples have the numbers of; `host` names native
+    /// frames of the host, if samples have any.
     ///
     /// # Errors
     ///
     /// The system's, if it cannot start a thread.
-    pub fn start(registry: Arc<CodeRegistry>, host: HostSymbolizer, options: &Options) -> io::Result<Self> {
+    pub fn start(
+        registry: Arc<CodeRegistry>,
+        labels: Arc<LabelTable>,
+        host: HostSymbolizer,
+        options: &Options,
+    ) -> io::Result<Self> {
         let (messages, inbox) = crossbeam_channel::unbounded();
         let mut session = Session {
             registry,
+            labels,
             host,
             channels: Vec::new(),
             aggregator: Aggregator::new(options.max_stack_bytes),
@@ -150,6 +158,7 @@ impl Drop for Collector {
 /// What the collector's thread owns.
 struct Session {
     registry: Arc<CodeRegistry>,
+    labels: Arc<LabelTable>,
     host: HostSymbolizer,
     channels: Vec<Arc<Channel>>,
     aggregator: Aggregator,
@@ -208,6 +217,7 @@ impl Session {
         symbols::add_stacks(&self.aggregator, &self.registry, &mut self.host, &mut profile)?;
         profile.metadata.statistics = self.statistics(sampling);
         profile.metadata.notices.extend(self.registry.notices());
+        profile.metadata.notices.extend(self.labels.notices());
         profile.metadata.notices.extend_from_slice(self.host.notices());
         let in_use =
             |channel: &Arc<Channel>| channel.ring.high_water() as f64 / channel.ring.capacity().max(1) as f64;

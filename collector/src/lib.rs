@@ -14,8 +14,10 @@
 mod aggregator;
 mod channel;
 mod collector;
+mod labels;
 mod symbols;
 
 pub use aggregator::Aggregator;
 pub use channel::Channel;
 pub use collector::{Collector, CollectorGone, Options, Sampling, Snapshot};
+pub use labels::{LabelTable, MAX_LABEL_BYTES, MAX_LABEL_SETS, MAX_LABELS, OTHERS};

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use flamewalk_collector::{Channel, Collector, Sampling, Snapshot};
+use flamewalk_collector::{Channel, Collector, LabelTable, Sampling, Snapshot};
 use flamewalk_profile::{Metadata, Profile, Statistics};
 use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::CodeRegistry;
@@ -19,6 +19,8 @@ use crate::thread::{Armed, Thread};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) registry: Arc<CodeRegistry>,
+    /// The sets of labels that attached stores have had.
+    pub(crate) labels: Arc<LabelTable>,
     pub(crate) options: Options,
     state: Mutex<State>,
 }
@@ -43,7 +45,7 @@ struct Session {
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
-        Self { registry: Arc::default(), options, state: Mutex::default() }
+        Self { registry: Arc::default(), labels: Arc::default(), options, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,7 +93,8 @@ impl Shared {
         let host = options.host_frames.then(|| Arc::new(HostCode::loaded()));
         let symbols =
             HostSymbolizer::new(host.as_ref().map_or_else(Vec::new, |host| host.objects().to_vec()));
-        let collector = Collector::start(Arc::clone(&self.registry), symbols, &options.collector)
+        let (registry, labels) = (Arc::clone(&self.registry), Arc::clone(&self.labels));
+        let collector = Collector::start(registry, labels, symbols, &options.collector)
             .map_err(|source| Error::System { action: "start the collector thread", source })?;
         let mut session = Session {
             plan,
