@@ -75,11 +75,14 @@ impl Symbols<'_> {
 fn guest_frames(registry: &CodeRegistry, image: ImageId, address: CodeAddress) -> Vec<Frame> {
     registry
         .with_symbolizer(image, |symbolizer| symbolizer.frames(address))
-        .map(|symbols| symbols.into_iter().map(guest_frame).collect())
+        .map(|symbols| {
+            symbols.into_iter().map(|symbol| guest_frame(symbol, Some(address.offset_for_lookup()))).collect()
+        })
         .unwrap_or_default()
 }
 
-fn guest_frame(symbol: SymbolFrame) -> Frame {
+/// `text_offset` is that of the instruction that was sampled, or lies in the call that it waits for.
+fn guest_frame(symbol: SymbolFrame, text_offset: Option<u32>) -> Frame {
     Frame {
         module: Some(symbol.module).filter(|module| !module.is_empty()),
         location: symbol.location.map(|location| SourceLocation {
@@ -89,13 +92,15 @@ fn guest_frame(symbol: SymbolFrame) -> Frame {
         }),
         function_index: symbol.function_index,
         bytecode_offset: symbol.bytecode_offset,
+        text_offset,
+        body_hash: symbol.body_hash,
         inlined: symbol.inlined,
         ..Frame::guest(symbol.name)
     }
 }
 
 fn host_frame(symbol: SymbolFrame) -> Frame {
-    Frame { kind: FrameKind::Host, ..guest_frame(symbol) }
+    Frame { kind: FrameKind::Host, ..guest_frame(symbol, None) }
 }
 
 /// Names a host call by the trampoline that was taken and the call in the guest.

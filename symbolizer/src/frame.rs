@@ -51,6 +51,9 @@ pub struct SymbolFrame {
     pub function_index: Option<u32>,
     /// Offset of the instruction in the guest's binary; in the whole component for a component.
     pub bytecode_offset: Option<u32>,
+    /// A hash of the function's body that a rebuild of the guest does not change; `None` without the guest's binary, and
+    /// where `function_index` is.
+    pub body_hash: Option<u64>,
     /// Whether the function was inlined, by the guest's compiler or by Wasmtime's, into the next older frame.
     pub inlined: bool,
 }

@@ -137,7 +137,15 @@ impl std::fmt::Debug for HostSymbolizer {
 }
 
 fn frame(module: Arc<str>, name: Arc<str>) -> SymbolFrame {
-    SymbolFrame { name, module, location: None, function_index: None, bytecode_offset: None, inlined: false }
+    SymbolFrame {
+        name,
+        module,
+        location: None,
+        function_index: None,
+        bytecode_offset: None,
+        body_hash: None,
+        inlined: false,
+    }
 }
 
 type Reader<'data> = EndianSlice<'data, LittleEndian>;

@@ -39,6 +39,7 @@
 mod address_map;
 mod binary;
 mod bodies;
+mod body_hash;
 mod dwarf;
 mod error;
 mod frame;

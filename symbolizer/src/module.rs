@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::binary::CoreModule;
 use crate::bodies::{Bodies, Body};
+use crate::body_hash::body_hash;
 use crate::dwarf::{Damage, Dwarf, DwarfFrame};
 use crate::image::CodeImage;
 use crate::info::ModuleInfo;
@@ -34,6 +35,9 @@ pub(crate) struct ModuleSymbols {
     /// The component's trampoline behind each imported function, where there is one.
     pub(crate) import_trampolines: Vec<Option<u32>>,
     bodies: Arc<Bodies>,
+    /// The binary, and in it the contents of the code section, if the binary is at hand.
+    code: Option<(GuestBinary, Range<usize>)>,
+    body_hashes: HashMap<u32, Option<u64>>,
     names: Vec<NameTable>,
     pub(crate) has_corrupt_names: bool,
     dwarf: Option<Dwarf>,
@@ -91,6 +95,7 @@ impl ModuleSymbols {
             Some(source) => source.module.bodies.clone(),
             None => Arc::new(approximate_bodies(lowest_offsets, code_start)),
         };
+        let code = symbols.or(binary).map(|source| (source.binary.clone(), source.module.code.clone()));
         let of_binaries = [symbols, binary].into_iter().flatten().find_map(|source| {
             Dwarf::new(source.binary.bytes().clone(), &source.module.dwarf, bodies.clone())
         });
@@ -105,6 +110,8 @@ impl ModuleSymbols {
             imports,
             import_trampolines: info.import_trampolines,
             bodies,
+            code,
+            body_hashes: HashMap::new(),
             names,
             has_corrupt_names,
             dwarf,
@@ -150,6 +157,14 @@ impl ModuleSymbols {
     pub(crate) fn opening(&mut self, function: u32) -> Option<SourceLocation> {
         let body = self.body(function)?;
         self.dwarf.as_mut()?.opening(body)?.location
+    }
+
+    /// The hash of a body that the module defines, by its function's index with imports.
+    pub(crate) fn body_hash(&mut self, function: u32) -> Option<u64> {
+        let body = self.body(function)?;
+        let (binary, code) = self.code.as_ref()?;
+        let find = || body_hash(binary.slice(code).get(body.bytes())?);
+        *self.body_hashes.entry(function).or_insert_with(find)
     }
 
     /// The name to show for a function, by its index with imports.

@@ -137,7 +137,15 @@ fn load<'guest>(
 
 /// Code that Wasmtime adds to the guest's.
 fn runtime_frame(module: Arc<str>, name: Arc<str>) -> SymbolFrame {
-    SymbolFrame { name, module, location: None, function_index: None, bytecode_offset: None, inlined: false }
+    SymbolFrame {
+        name,
+        module,
+        location: None,
+        function_index: None,
+        bytecode_offset: None,
+        body_hash: None,
+        inlined: false,
+    }
 }
 
 /// The frames of an instruction that comes from `bytecode_offset`, in the code of a function.
@@ -168,6 +176,7 @@ fn function_frames(
         location: opening,
         function_index: Some(function),
         bytecode_offset: bytecode_offset.filter(|_| place.is_none()),
+        body_hash: symbols.body_hash(function),
         inlined: false,
     });
     frames
@@ -185,6 +194,7 @@ fn place_frames(guest: &mut Guest, place: Place, bytecode_offset: Option<u32>) -
         location: frame.location,
         function_index: None,
         bytecode_offset,
+        body_hash: None,
         inlined: true,
     });
     let mut frames: Vec<SymbolFrame> = inlined.collect();
@@ -194,6 +204,7 @@ fn place_frames(guest: &mut Guest, place: Place, bytecode_offset: Option<u32>) -
         location: function_location,
         function_index: Some(place.function),
         bytecode_offset,
+        body_hash: symbols.body_hash(place.function),
         inlined: false,
     });
     frames

@@ -1,5 +1,6 @@
 //! Where symbols come from: the binary, a separate file, the image; and what happens when they do not fit.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 
@@ -115,6 +116,27 @@ fn a_stripped_guest_takes_its_symbols_from_another_file() {
         let offsets: Vec<_> = frames.iter().flatten().filter_map(|frame| frame.bytecode_offset).collect();
         assert!(offsets.iter().all(|offset| (*offset as usize) < stripped.len()));
     }
+}
+
+#[test]
+fn a_body_has_the_same_hash_wherever_it_lies() {
+    let engine = engine(|_| ());
+    let full = guest(Guest::Inlined);
+    let stripped = strip(&full);
+    let hashes = |binary: &[u8]| {
+        let frames = all_frames(&mut symbolizer(&engine, binary, Some(binary), None));
+        let functions = frames.into_iter().flatten().filter_map(|frame| Some((frame.function_index?, frame)));
+        functions
+            .map(|(function, frame)| (function, frame.body_hash.expect("a body")))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let of_full = hashes(&full);
+    assert_eq!(hashes(&stripped), of_full);
+    let distinct: BTreeSet<_> = of_full.values().collect();
+    assert!(distinct.len() > of_full.len() / 2, "{} of {}", distinct.len(), of_full.len());
+    // The image alone has no bodies.
+    let mut alone = symbolizer(&engine, &full, None, None);
+    assert!(all_frames(&mut alone).iter().flatten().all(|frame| frame.body_hash.is_none()));
 }
 
 #[test]
