@@ -1,6 +1,8 @@
 //! What can go wrong while a profile is built, written or read.
 
-use std::io;
+use std::{io, path::PathBuf};
+
+use crate::Format;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +56,74 @@ pub enum ProfileError {
         /// The line, cut after 200 characters.
         text: String,
     },
+    /// A file name whose ending stands for no format of profiles.
+    #[error("`{}` ends like no profile format; the endings are {}", path.display(), Format::endings())]
+    UnknownEnding {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Bytes that are in none of the formats.
+    #[error("this is no profile in a known format; it starts with `{start}`")]
+    UnknownContent {
+        /// The first bytes, escaped.
+        start: String,
+    },
+    /// A gzip stream that is damaged or cut short.
+    #[error("the gzip stream is damaged or cut short: {0}")]
+    Gzip(#[source] io::Error),
+    /// A file of a newer version of the native format.
+    #[error("the file has version {found} of the format, and this program reads up to version {newest}")]
+    Version {
+        /// The file's version.
+        found: u16,
+        /// The newest version that can be read.
+        newest: u16,
+    },
+    /// A file that breaks the rules of its format.
+    #[error("malformed {format} file: {reason}")]
+    Malformed {
+        /// The format.
+        format: Format,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An entry of a file refers to another one that the file does not have.
+    #[error("malformed {format} file: {index} is not one of its {length} {table}")]
+    Index {
+        /// The format.
+        format: Format,
+        /// What is referred to, in plural.
+        table: &'static str,
+        /// The reference.
+        index: u64,
+        /// How many there are.
+        length: usize,
+    },
+    /// A value that the format cannot hold, or that a file must not have.
+    #[error("{value} is no {what} in the {format} format")]
+    Value {
+        /// The format.
+        format: Format,
+        /// What the value is for.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// Reading on would take more memory than a profile may.
+    #[error("the file holds more than {limit} {what}")]
+    TooLarge {
+        /// What there is too much of, in plural.
+        what: &'static str,
+        /// How many there may be.
+        limit: u64,
+    },
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl ProfileError {
+    pub(crate) fn unknown_content(bytes: &[u8]) -> Self {
+        Self::UnknownContent { start: bytes[..bytes.len().min(16)].escape_ascii().to_string() }
+    }
 }

@@ -29,17 +29,22 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod error;
 pub mod folded;
+pub mod format;
 mod frame;
 mod function;
+mod gzip;
 mod metadata;
 mod names;
+pub mod native;
 mod origin;
 mod profile;
 mod statistics;
 
 pub use error::ProfileError;
+pub use format::Format;
 pub use frame::{Frame, FrameKind, SourceLocation};
 pub use function::Function;
 pub use metadata::{EndReason, Event, Metadata, Unit};

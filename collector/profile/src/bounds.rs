@@ -1,0 +1,130 @@
+//! What a file may make of us: references that must exist, and how much memory a small file may claim.
+//!
+//! Three things make a reader's memory grow beyond the size of the file: compression, stacks that share their older
+//! frames in the file and do not in the model, and entries that are larger in the model than in the file. Each has its
+//! bound here; together they keep a reader below a few gigabytes, whatever it reads.
+
+use crate::{Format, FrameId, ProfileError};
+
+/// The most bytes that compressed content may have once it is decompressed. The largest profiles that are worth
+/// keeping are a tenth of that.
+pub(crate) const CONTENT: u64 = 256 << 20;
+
+/// The most frames that the stacks of one file may have together, each counted on every stack: 256 MiB of the model.
+const FRAMES_ON_STACKS: u64 = 64 << 20;
+
+/// The most entries that each table of a file may have.
+const ENTRIES: u64 = 8 << 20;
+
+/// # Errors
+/// [`ProfileError::TooLarge`] if a table has more entries than a profile can have.
+pub(crate) fn entries(what: &'static str, count: usize) -> Result<(), ProfileError> {
+    if count as u64 > ENTRIES {
+        return Err(ProfileError::TooLarge { what, limit: ENTRIES });
+    }
+    Ok(())
+}
+
+/// The entry that a file refers to.
+///
+/// # Errors
+/// [`ProfileError::Index`] if there is none.
+pub(crate) fn entry<'e, T>(
+    format: Format,
+    table: &'static str,
+    entries: &'e [T],
+    index: impl Into<u64>,
+) -> Result<&'e T, ProfileError> {
+    let (index, length) = (index.into(), entries.len());
+    let found = usize::try_from(index).ok().and_then(|index| entries.get(index));
+    found.ok_or(ProfileError::Index { format, table, index, length })
+}
+
+/// Stacks as files share them: each node is a frame and the node of the frame that called it.
+pub(crate) struct Tree {
+    format: Format,
+    /// Frame, number of the caller's node from 1 (0 at the root), depth.
+    nodes: Vec<(FrameId, u32, u32)>,
+    /// How many more frames the stacks may have.
+    left: u64,
+}
+
+impl Tree {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, nodes: Vec::new(), left: FRAMES_ON_STACKS }
+    }
+
+    /// Adds a node. `caller` is the position of an earlier node.
+    ///
+    /// # Errors
+    /// [`ProfileError::Index`] if there is no such earlier node, which also rules out cycles.
+    pub(crate) fn push(&mut self, caller: Option<u64>, frame: FrameId) -> Result<(), ProfileError> {
+        let (caller, depth) = match caller {
+            Some(caller) => {
+                let (_, _, depth) = entry(self.format, "earlier stack nodes", &self.nodes, caller)?;
+                // The node exists, so that its position fits.
+                (caller as u32 + 1, depth + 1)
+            }
+            None => (0, 1),
+        };
+        entries("stack nodes", self.nodes.len() + 1)?;
+        self.nodes.push((frame, caller, depth));
+        Ok(())
+    }
+
+    /// The frames of the stack that ends with a node, oldest first.
+    ///
+    /// # Errors
+    /// [`ProfileError::Index`] if there is no such node; [`ProfileError::TooLarge`] if all stacks that were asked
+    /// for have too many frames together.
+    pub(crate) fn stack(&mut self, node: u64) -> Result<Vec<FrameId>, ProfileError> {
+        let &(_, _, depth) = entry(self.format, "stack nodes", &self.nodes, node)?;
+        self.left = self
+            .left
+            .checked_sub(depth.into())
+            .ok_or(ProfileError::TooLarge { what: "frames on stacks", limit: FRAMES_ON_STACKS })?;
+        let mut frames = Vec::with_capacity(depth as usize);
+        let mut number = node as usize + 1;
+        while number > 0 {
+            let (frame, caller, _) = self.nodes[number - 1];
+            frames.push(frame);
+            number = caller as usize;
+        }
+        frames.reverse();
+        Ok(frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Frame, Profile};
+
+    #[test]
+    fn a_tree_gives_stacks_and_refuses_what_is_not_there() {
+        let mut profile = Profile::default();
+        let [a, b, c] = ["a", "b", "c"].map(|name| profile.intern(Frame::guest(name)));
+        let mut tree = Tree::new(Format::Native);
+        tree.push(None, a).unwrap();
+        tree.push(Some(0), b).unwrap();
+        tree.push(Some(0), c).unwrap();
+        assert_eq!(tree.stack(0).unwrap(), [a]);
+        assert_eq!(tree.stack(2).unwrap(), [a, c]);
+        // A node cannot be its own caller.
+        assert!(matches!(tree.push(Some(3), a), Err(ProfileError::Index { index: 3, length: 3, .. })));
+        assert!(matches!(tree.stack(3), Err(ProfileError::Index { index: 3, length: 3, .. })));
+    }
+
+    #[test]
+    fn a_small_file_cannot_ask_for_stacks_that_fill_the_memory() {
+        let mut profile = Profile::default();
+        let frame = profile.intern(Frame::guest("f"));
+        let mut tree = Tree::new(Format::Native);
+        tree.push(None, frame).unwrap();
+        for caller in 0..100_000 {
+            tree.push(Some(caller), frame).unwrap();
+        }
+        let refused = (0..1_000).find_map(|_| tree.stack(100_000).err());
+        assert!(matches!(refused, Some(ProfileError::TooLarge { what: "frames on stacks", .. })));
+    }
+}

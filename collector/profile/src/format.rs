@@ -1,0 +1,132 @@
+//! The formats by their names: which one a file name asks for, and which one a file is in.
+
+use std::{fmt, fs, io::Write, path::Path};
+
+use crate::{Profile, ProfileError, folded, gzip, native};
+
+/// A file format of profiles.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Format {
+    /// Everything the model has: [`native`], `.flamewalk`.
+    Native,
+    /// Folded stacks with weights: [`folded`], `.folded`.
+    Folded,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Folded];
+
+    /// How the names of its files end.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Native => ".flamewalk",
+            Self::Folded => ".folded",
+        }
+    }
+
+    /// The format that a file name asks for. Upper and lower case are the same.
+    ///
+    /// # Errors
+    /// [`ProfileError::UnknownEnding`] if it ends in no way that a format is known by.
+    pub fn of_path(path: &Path) -> Result<Self, ProfileError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let format = Self::ALL.into_iter().find(|format| name.ends_with(format.ending()));
+        format.ok_or_else(|| ProfileError::UnknownEnding { path: path.to_owned() })
+    }
+
+    /// All endings, for messages.
+    pub(crate) fn endings() -> String {
+        Self::ALL.map(Self::ending).join(", ")
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "flamewalk",
+            Self::Folded => "folded stacks",
+        })
+    }
+}
+
+/// Writes `profile`. Equal profiles give equal bytes.
+///
+/// # Errors
+/// Those of the format's own function; [`ProfileError::Io`] if `output` fails.
+pub fn write(profile: &Profile, format: Format, output: &mut impl Write) -> Result<(), ProfileError> {
+    match format {
+        Format::Native => native::write(profile, output),
+        Format::Folded => folded::write(profile, folded::Value::default(), output),
+    }
+}
+
+/// Reads a file, in whatever format its content is.
+///
+/// # Errors
+/// As for [`read`]; [`ProfileError::Io`] if there is no such file or it cannot be read.
+pub fn read_file(path: &Path) -> Result<Profile, ProfileError> {
+    read(&fs::read(path)?)
+}
+
+/// Reads the content of a file. The content tells the format.
+///
+/// # Errors
+/// [`ProfileError::UnknownContent`] if it is in none; otherwise those of the format's own function.
+pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
+    if bytes.starts_with(native::MAGIC) {
+        return native::read(bytes);
+    }
+    if bytes.starts_with(gzip::MAGIC) {
+        return read_unpacked(&gzip::unpack(bytes)?);
+    }
+    read_unpacked(bytes)
+}
+
+fn read_unpacked(content: &[u8]) -> Result<Profile, ProfileError> {
+    if is_text(content) {
+        return folded::read(content);
+    }
+    Err(ProfileError::unknown_content(content))
+}
+
+/// Whether this can be folded stacks: lines without control characters, and no page or picture.
+fn is_text(content: &[u8]) -> bool {
+    let start = &content[..content.len().min(4096)];
+    let tag = start.trim_ascii_start().to_ascii_lowercase();
+    let is_markup = ["<?xml", "<!", "<svg", "<html"].iter().any(|open| tag.starts_with(open.as_bytes()));
+    !is_markup && !start.iter().any(|byte| byte.is_ascii_control() && !b"\t\r\n".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_asks_for_a_format() {
+        for format in Format::ALL {
+            let path = format!("some.dir/p.{}{}", "other", format.ending().to_uppercase());
+            assert_eq!(Format::of_path(Path::new(&path)).unwrap(), format);
+        }
+        for path in ["profile", "profile.svg", "flamewalk", "dir.folded/", ""] {
+            match Format::of_path(Path::new(path)) {
+                Err(ProfileError::UnknownEnding { path: named }) => assert_eq!(named, Path::new(path)),
+                Ok(Format::Folded) if path == "dir.folded/" => {}
+                other => panic!("{path} gives {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_profile_is_refused_by_its_start() {
+        let refused = |content: &[u8]| match read(content) {
+            Err(ProfileError::UnknownContent { start }) => start,
+            other => panic!("{} gives {other:?}", content.escape_ascii()),
+        };
+        assert_eq!(refused(b"\0asm\x01\0\0\0"), "\\x00asm\\x01\\x00\\x00\\x00");
+        assert_eq!(refused(b"\n<?xml version=\"1.0\"?><svg>"), "\\n<?xml version=\\\"");
+        assert_eq!(refused(b"<!DOCTYPE html>"), "<!DOCTYPE html>");
+        // A generic function can be the oldest frame.
+        assert_eq!(read(b"<T as Trait>::run 3\n").unwrap().total().weight, 3);
+    }
+}

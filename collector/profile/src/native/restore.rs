@@ -1,0 +1,263 @@
+//! From the tables of the native format back to a profile. They may come from a file of any content.
+
+use std::sync::Arc;
+
+use super::{
+    malformed,
+    tables::{Differences, Frames, LabelSets, OneMore, Samples, Stacks, Tables, Texts},
+};
+use crate::{
+    Format, Frame, FrameId, FrameKind, Headroom, Labels, LabelsId, Origin, Profile, ProfileError,
+    SourceLocation, StackId, Tally, Thread, ThreadId, bounds,
+};
+
+/// Kinds of frames by their number in the file.
+const KINDS: [FrameKind; 5] =
+    [FrameKind::Guest, FrameKind::HostCall, FrameKind::Builtin, FrameKind::Host, FrameKind::Truncated];
+
+impl Tables<'_> {
+    pub(super) fn into_profile(self) -> Result<Profile, ProfileError> {
+        let mut profile = Profile::new(self.description.into_metadata()?);
+        let texts = RestoredTexts::of(self.texts)?;
+        let frames = self.frames.restore(&mut profile, &texts, &self.body_hashes)?;
+        bounds::entries("threads", self.threads.len())?;
+        let mut threads = Vec::with_capacity(self.threads.len());
+        for (id, name) in self.threads {
+            threads.push(profile.intern_thread(Thread { id, name: texts.optional(name)? }));
+        }
+        let labels = self.labels.restore(&mut profile, &texts)?;
+        let (stacks, headroom) = self.stacks.restore(&frames)?;
+        let ids = self.samples.restore(&mut profile, &stacks, &threads, &labels)?;
+        for (stack, deepest_use, least_left) in headroom {
+            let id =
+                entry("stacks", &ids, stack)?.ok_or_else(|| malformed(&"room on a stack without samples"))?;
+            profile.note_headroom(id, Headroom { deepest_use, least_left });
+        }
+        Ok(profile)
+    }
+}
+
+struct RestoredTexts(Vec<Arc<str>>);
+
+impl RestoredTexts {
+    fn of(texts: Texts) -> Result<Self, ProfileError> {
+        bounds::entries("texts", texts.lengths.len())?;
+        let mut rest = &*texts.joined;
+        let mut restored = Vec::with_capacity(texts.lengths.len());
+        for length in texts.lengths {
+            let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+            let (text, after) =
+                split.ok_or_else(|| malformed(&format_args!("a text of {length} bytes is cut short")))?;
+            restored.push(text.into());
+            rest = after;
+        }
+        Ok(Self(restored))
+    }
+
+    fn get(&self, index: impl Into<u64>) -> Result<Arc<str>, ProfileError> {
+        Ok(Arc::clone(entry("texts", &self.0, index)?))
+    }
+
+    fn optional(&self, index: OneMore) -> Result<Option<Arc<str>>, ProfileError> {
+        index.checked_sub(1).map(|index| self.get(index)).transpose()
+    }
+}
+
+impl Frames {
+    fn restore(
+        self,
+        profile: &mut Profile,
+        texts: &RestoredTexts,
+        body_hashes: &[u64],
+    ) -> Result<Vec<FrameId>, ProfileError> {
+        let rows = self.kind.len();
+        bounds::entries("frames", rows)?;
+        let lengths = [
+            self.inlined.len(),
+            self.name.len(),
+            self.module.len(),
+            self.file.len(),
+            self.line.len(),
+            self.column.len(),
+            self.function_index.len(),
+            self.bytecode_offset.len(),
+            self.text_offset.len(),
+            self.body_hash.len(),
+        ];
+        equal_lengths("frames", rows, &lengths)?;
+        let mut frames = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let (line, column) = (self.line[row], self.column[row]);
+            let hash = self.body_hash[row].checked_sub(1);
+            frames.push(profile.intern(Frame {
+                kind: *entry("kinds of frames", &KINDS, self.kind[row])?,
+                name: texts.get(self.name[row])?,
+                module: texts.optional(self.module[row])?,
+                location: texts.optional(self.file[row])?.map(|file| SourceLocation { file, line, column }),
+                function_index: number("function index", self.function_index[row])?,
+                bytecode_offset: number("bytecode offset", self.bytecode_offset[row])?,
+                text_offset: number("text offset", self.text_offset[row])?,
+                body_hash: hash.map(|index| entry("body hashes", body_hashes, index).copied()).transpose()?,
+                inlined: self.inlined[row],
+            }));
+        }
+        Ok(frames)
+    }
+}
+
+impl LabelSets {
+    fn restore(self, profile: &mut Profile, texts: &RestoredTexts) -> Result<Vec<LabelsId>, ProfileError> {
+        bounds::entries("labels", self.pairs.len())?;
+        bounds::entries("sets of labels", self.counts.len())?;
+        let mut rest = &*self.pairs;
+        let mut sets = Vec::with_capacity(self.counts.len());
+        for count in self.counts {
+            let split = usize::try_from(count).ok().and_then(|count| rest.split_at_checked(count));
+            let (pairs, after) =
+                split.ok_or_else(|| malformed(&format_args!("a set of {count} labels is cut short")))?;
+            rest = after;
+            let pairs = pairs.iter().map(|&(key, value)| Ok((texts.get(key)?, texts.get(value)?)));
+            let labels: Labels = pairs.collect::<Result<Vec<_>, ProfileError>>()?.into_iter().collect();
+            sets.push(profile.intern_labels(labels));
+        }
+        Ok(sets)
+    }
+}
+
+/// Stack, deepest use and least left.
+type StoredHeadroom = Vec<(u32, u64, u64)>;
+
+impl Stacks {
+    fn restore(self, frames: &[FrameId]) -> Result<(Vec<Vec<FrameId>>, StoredHeadroom), ProfileError> {
+        equal_lengths("stack nodes", self.caller.len(), &[self.frame.len()])?;
+        let mut tree = bounds::Tree::new(Format::Native);
+        let mut ids = Differences::default();
+        for (position, (back, difference)) in (0_u64..).zip(self.caller.into_iter().zip(self.frame)) {
+            let frame = *entry("frames", frames, ids.next(difference))?;
+            // A distance that is too large wraps to a position that does not exist.
+            let caller = (u64::from(back) != position + 1).then(|| position.wrapping_sub(back.into()));
+            tree.push(caller, frame)?;
+        }
+        bounds::entries("stacks", self.end.len())?;
+        let mut nodes = Differences::default();
+        let stacks: Result<_, _> =
+            self.end.into_iter().map(|difference| tree.stack(nodes.next(difference))).collect();
+        Ok((stacks?, self.headroom))
+    }
+}
+
+impl Samples {
+    /// Adds all samples, and tells the ids of the stacks that they fell on.
+    fn restore(
+        self,
+        profile: &mut Profile,
+        stacks: &[Vec<FrameId>],
+        threads: &[ThreadId],
+        labels: &[LabelsId],
+    ) -> Result<Vec<Option<StackId>>, ProfileError> {
+        let rows = self.stack.len();
+        bounds::entries("samples", rows)?;
+        let lengths =
+            [self.thread.len(), self.labels.len(), self.slice.len(), self.samples.len(), self.weight.len()];
+        equal_lengths("samples", rows, &lengths)?;
+        let (mut stack_ids, mut slices) = (Differences::default(), Differences::default());
+        let mut ids = vec![None; stacks.len()];
+        for row in 0..rows {
+            let stack = stack_ids.next(self.stack[row]);
+            let frames = entry("stacks", stacks, stack)?;
+            let thread = self.thread[row].checked_sub(1);
+            let origin = Origin {
+                thread: thread.map(|index| entry("threads", threads, index).copied()).transpose()?,
+                labels: *entry("sets of labels", labels, self.labels[row])?,
+                slice: number("slice of time", slices.next(self.slice[row]))?,
+            };
+            let tally = Tally { samples: self.samples[row], weight: self.weight[row] };
+            ids[stack as usize] = Some(profile.add_from(frames, origin, tally)?);
+        }
+        Ok(ids)
+    }
+}
+
+fn entry<'e, T>(table: &'static str, entries: &'e [T], index: impl Into<u64>) -> Result<&'e T, ProfileError> {
+    bounds::entry(Format::Native, table, entries, index)
+}
+
+/// A number of 32 bits that may be missing.
+fn number(what: &'static str, one_more: OneMore) -> Result<Option<u32>, ProfileError> {
+    let Some(number) = one_more.checked_sub(1) else { return Ok(None) };
+    let refused = |_| ProfileError::Value { format: Format::Native, what, value: number.to_string() };
+    u32::try_from(number).map(Some).map_err(refused)
+}
+
+fn equal_lengths(table: &str, rows: usize, columns: &[usize]) -> Result<(), ProfileError> {
+    match columns.iter().find(|&&length| length != rows) {
+        Some(length) => Err(malformed(&format_args!("{rows} {table} with a column of {length} entries"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables() -> Tables<'static> {
+        let mut profile = Profile::default();
+        let main = profile.intern(Frame::guest("main"));
+        let write = profile.intern(Frame::host_call("env", "write"));
+        let thread = profile.intern_thread(Thread { id: 7, name: None });
+        let labels = profile.intern_labels([("tenant", "a")].into_iter().collect());
+        let origin = Origin { thread: Some(thread), labels, slice: Some(3) };
+        let id = profile.add_from(&[main, write], origin, Tally { samples: 1, weight: 10 }).unwrap();
+        profile.note_headroom(id, Headroom { deepest_use: 1, least_left: 2 });
+        Tables::of(&profile)
+    }
+
+    fn refused(damage: impl FnOnce(&mut Tables)) -> String {
+        let mut tables = tables();
+        damage(&mut tables);
+        tables.into_profile().expect_err("damaged tables are refused").to_string()
+    }
+
+    #[test]
+    fn every_reference_is_looked_up() {
+        assert!(tables().into_profile().is_ok());
+        let malformed = |rest: &str| format!("malformed flamewalk file: {rest}");
+        assert_eq!(refused(|t| t.frames.name[1] = 9), malformed("9 is not one of its 5 texts"));
+        assert_eq!(refused(|t| t.frames.kind[1] = 5), malformed("5 is not one of its 5 kinds of frames"));
+        assert_eq!(refused(|t| t.frames.body_hash[0] = 1), malformed("0 is not one of its 0 body hashes"));
+        assert_eq!(refused(|t| t.stacks.frame[1] = 2), malformed("2 is not one of its 2 frames"));
+        assert_eq!(refused(|t| t.stacks.end[0] = 4), malformed("4 is not one of its 2 stack nodes"));
+        assert_eq!(
+            refused(|t| t.stacks.caller[1] = 0),
+            malformed("1 is not one of its 1 earlier stack nodes")
+        );
+        assert!(refused(|t| t.stacks.caller[0] = 3).ends_with("is not one of its 0 earlier stack nodes"));
+        assert!(refused(|t| t.samples.stack[0] = -1).ends_with("is not one of its 1 stacks"));
+        assert_eq!(refused(|t| t.samples.thread[0] = 2), malformed("1 is not one of its 1 threads"));
+        assert_eq!(refused(|t| t.samples.labels[0] = 2), malformed("2 is not one of its 2 sets of labels"));
+        assert_eq!(refused(|t| t.stacks.headroom[0].0 = 1), malformed("1 is not one of its 1 stacks"));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let malformed = |rest: &str| format!("malformed flamewalk file: {rest}");
+        assert_eq!(refused(|t| t.frames.line.truncate(1)), malformed("2 frames with a column of 1 entries"));
+        assert_eq!(
+            refused(|t| t.stacks.frame.push(0)),
+            malformed("2 stack nodes with a column of 3 entries")
+        );
+        assert_eq!(refused(|t| t.samples.weight.clear()), malformed("1 samples with a column of 0 entries"));
+        assert_eq!(refused(|t| t.texts.lengths[4] += 1), malformed("a text of 2 bytes is cut short"));
+        assert_eq!(refused(|t| t.labels.counts[1] = 2), malformed("a set of 2 labels is cut short"));
+        assert_eq!(refused(|t| t.samples.slice[0] = 1 << 40), {
+            "1099511627775 is no slice of time in the flamewalk format"
+        });
+        let mut unsampled = tables();
+        unsampled.stacks.end.push(0);
+        unsampled.stacks.headroom[0].0 = 1;
+        assert_eq!(
+            unsampled.into_profile().unwrap_err().to_string(),
+            malformed("room on a stack without samples")
+        );
+    }
+}
