@@ -30,12 +30,16 @@
 mod amount;
 mod category;
 mod error;
+mod filter;
 mod headline;
 mod hottest;
+mod merge;
 mod render;
 mod svg;
 mod tree;
 
 pub use error::FlamegraphError;
+pub use filter::{Filter, FilterError, Pattern};
 pub use hottest::{Hottest, Row, hottest};
+pub use merge::{MergeError, merge};
 pub use svg::{Options, svg};
