@@ -103,7 +103,7 @@ impl fmt::Display for Hottest {
 }
 
 /// The start of a name in at most `room` columns, with an ellipsis if that is not all of it.
-fn cut(name: &str, room: Option<usize>) -> String {
+pub(crate) fn cut(name: &str, room: Option<usize>) -> String {
     let Some(room) = room.filter(|&room| name.width() > room) else {
         return name.to_owned();
     };

@@ -29,6 +29,7 @@
 
 mod amount;
 mod category;
+pub mod comparison;
 mod error;
 mod filter;
 mod headline;

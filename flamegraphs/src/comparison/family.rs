@@ -1,0 +1,131 @@
+//! All tests of one comparison, and what they say together.
+//!
+//! Whatever a comparison may call significant belongs to one family: self and total of functions, call paths, and
+//! costs per unit of work. The Holm–Bonferroni method bounds the probability of any false claim among them. A test
+//! belongs to the family by how much fell on it on both sides together, which says nothing of the difference: it is
+//! left out below the smallest share that is asked for, and if nothing could be told from it. Where two of them count
+//! the very same samples, as self and total of a leaf do, they are one.
+//!
+//! # Intervals
+//! They hold the truth in all tests of the family at once (Bonferroni), and agree with the tests: that of a significant
+//! difference ends at zero at the latest, that of another one reaches it.
+
+use indexmap::IndexMap;
+
+use super::{
+    change::Difference,
+    counts::Mass,
+    significance::{Evidence, Measure, Part},
+};
+
+/// What the runs are: the whole of each, those of the base first.
+pub(super) struct Runs {
+    pub(super) wholes: Vec<Mass>,
+    /// How many of them are the base's.
+    pub(super) base: usize,
+    /// Units of work of one run of each side.
+    pub(super) work: Option<[f64; 2]>,
+    /// Whether noise can be estimated at all.
+    pub(super) testable: bool,
+}
+
+/// A difference whose test may still be to come.
+#[derive(Clone, Copy)]
+pub(super) struct Pending {
+    estimate: f64,
+    test: Option<usize>,
+}
+
+/// Collects the tests.
+pub(super) struct Family {
+    runs: Runs,
+    min_share: f64,
+    /// By what is compared and the weights in all runs.
+    tests: IndexMap<(Measure, Vec<u64>), Evidence>,
+}
+
+impl Family {
+    pub(super) fn new(runs: Runs, min_share: f64) -> Self {
+        Self { runs, min_share, tests: IndexMap::new() }
+    }
+
+    /// Adds what fell on something in each run: the differences of its share and, if the work is known, of its cost.
+    pub(super) fn add(&mut self, parts: &[Mass]) -> (Pending, Option<Pending>) {
+        let costs = self.runs.work.is_some().then(|| self.compare(Measure::PerWork, parts));
+        (self.compare(Measure::Share, parts), costs)
+    }
+
+    fn compare(&mut self, measure: Measure, parts: &[Mass]) -> Pending {
+        let runs: Vec<Part> =
+            parts.iter().zip(&self.runs.wholes).map(|(&part, &whole)| Part { part, whole }).collect();
+        let work = self.runs.work.unwrap_or([1.0; 2]);
+        let evidence = || Evidence::new(measure, [&runs[..self.runs.base], &runs[self.runs.base..]], work);
+        if !self.runs.testable || !self.belongs(measure, parts) {
+            return Pending { estimate: evidence().difference(), test: None };
+        }
+        let weights = parts.iter().map(|part| part.tally.weight).collect();
+        let entry = self.tests.entry((measure, weights));
+        let index = entry.index();
+        let estimate = entry.or_insert_with(evidence).difference();
+        Pending { estimate, test: Some(index) }
+    }
+
+    fn belongs(&self, measure: Measure, parts: &[Mass]) -> bool {
+        let sum = |masses: &[Mass]| masses.iter().map(|mass| mass.tally.weight as f64).sum::<f64>();
+        let share = sum(parts) / sum(&self.runs.wholes);
+        share > 0.0
+            && share >= self.min_share
+            && (measure == Measure::PerWork || (share < 1.0 && 1.0 - share >= self.min_share))
+    }
+
+    /// Carries out all tests.
+    pub(super) fn judge(self, error_rate: f64) -> Judged {
+        let count = self.tests.len();
+        let mut ordered: Vec<(usize, f64)> = self.tests.values().map(Evidence::p_value).enumerate().collect();
+        ordered.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        let mut results = vec![None; count];
+        let mut adjusted = 0.0_f64;
+        for (rank, &(index, p_value)) in ordered.iter().enumerate() {
+            adjusted = adjusted.max(p_value * (count - rank) as f64).min(1.0);
+            let evidence = &self.tests[index];
+            let [mut low, mut high] = evidence.interval(error_rate / count as f64);
+            let significant = adjusted <= error_rate;
+            if !significant {
+                (low, high) = (low.min(0.0), high.max(0.0));
+            } else if evidence.difference() > 0.0 {
+                low = low.max(0.0);
+            } else {
+                high = high.min(0.0);
+            }
+            results[index] = Some(Tested { interval: [low, high], p_value: adjusted, significant });
+        }
+        Judged(results)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Tested {
+    interval: [f64; 2],
+    p_value: f64,
+    significant: bool,
+}
+
+/// The results of all tests.
+pub(super) struct Judged(Vec<Option<Tested>>);
+
+impl Judged {
+    /// How many tests there were.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn difference(&self, pending: Pending) -> Difference {
+        let tested = pending.test.and_then(|index| self.0[index]);
+        Difference {
+            estimate: pending.estimate,
+            interval: tested.map(|tested| tested.interval),
+            p_value: tested.map(|tested| tested.p_value),
+            significant: tested.is_some_and(|tested| tested.significant),
+        }
+    }
+}
