@@ -10,6 +10,9 @@ use crate::{Format, FrameId, ProfileError};
 /// keeping are a tenth of that.
 pub(crate) const CONTENT: u64 = 256 << 20;
 
+/// The same for pprof's messages, which take up to 36 times as much memory as their bytes.
+pub(crate) const PPROF_CONTENT: u64 = 64 << 20;
+
 /// The most frames that the stacks of one file may have together, each counted on every stack: 256 MiB of the model.
 const FRAMES_ON_STACKS: u64 = 64 << 20;
 
@@ -40,18 +43,36 @@ pub(crate) fn entry<'e, T>(
     found.ok_or(ProfileError::Index { format, table, index, length })
 }
 
+/// How many more frames the stacks of one file may have.
+pub(crate) struct StackBudget(u64);
+
+impl Default for StackBudget {
+    fn default() -> Self {
+        Self(FRAMES_ON_STACKS)
+    }
+}
+
+impl StackBudget {
+    /// # Errors
+    /// [`ProfileError::TooLarge`] if all stacks of the file have too many frames together.
+    pub(crate) fn spend(&mut self, frames: usize) -> Result<(), ProfileError> {
+        let left = self.0.checked_sub(frames as u64);
+        self.0 = left.ok_or(ProfileError::TooLarge { what: "frames on stacks", limit: FRAMES_ON_STACKS })?;
+        Ok(())
+    }
+}
+
 /// Stacks as files share them: each node is a frame and the node of the frame that called it.
 pub(crate) struct Tree {
     format: Format,
     /// Frame, number of the caller's node from 1 (0 at the root), depth.
     nodes: Vec<(FrameId, u32, u32)>,
-    /// How many more frames the stacks may have.
-    left: u64,
+    budget: StackBudget,
 }
 
 impl Tree {
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, nodes: Vec::new(), left: FRAMES_ON_STACKS }
+        Self { format, nodes: Vec::new(), budget: StackBudget::default() }
     }
 
     /// Adds a node. `caller` is the position of an earlier node.
@@ -79,10 +100,7 @@ impl Tree {
     /// for have too many frames together.
     pub(crate) fn stack(&mut self, node: u64) -> Result<Vec<FrameId>, ProfileError> {
         let &(_, _, depth) = entry(self.format, "stack nodes", &self.nodes, node)?;
-        self.left = self
-            .left
-            .checked_sub(depth.into())
-            .ok_or(ProfileError::TooLarge { what: "frames on stacks", limit: FRAMES_ON_STACKS })?;
+        self.budget.spend(depth as usize)?;
         let mut frames = Vec::with_capacity(depth as usize);
         let mut number = node as usize + 1;
         while number > 0 {

@@ -2,25 +2,28 @@
 
 use std::{fmt, fs, io::Write, path::Path};
 
-use crate::{Profile, ProfileError, folded, gzip, native};
+use crate::{Profile, ProfileError, folded, gzip, native, pprof};
 
 /// A file format of profiles.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Format {
     /// Everything the model has: [`native`], `.flamewalk`.
     Native,
+    /// [`pprof`], `.pb.gz`.
+    Pprof,
     /// Folded stacks with weights: [`folded`], `.folded`.
     Folded,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Folded];
+    pub const ALL: [Self; 3] = [Self::Native, Self::Pprof, Self::Folded];
 
     /// How the names of its files end.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Native => ".flamewalk",
+            Self::Pprof => ".pb.gz",
             Self::Folded => ".folded",
         }
     }
@@ -45,6 +48,7 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "flamewalk",
+            Self::Pprof => "pprof",
             Self::Folded => "folded stacks",
         })
     }
@@ -57,6 +61,7 @@ impl fmt::Display for Format {
 pub fn write(profile: &Profile, format: Format, output: &mut impl Write) -> Result<(), ProfileError> {
     match format {
         Format::Native => native::write(profile, output),
+        Format::Pprof => pprof::write(profile, output),
         Format::Folded => folded::write(profile, folded::Value::default(), output),
     }
 }
@@ -84,18 +89,25 @@ pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
 }
 
 fn read_unpacked(content: &[u8]) -> Result<Profile, ProfileError> {
-    if is_text(content) {
-        return folded::read(content);
+    match content.first() {
+        _ if is_markup(content) => Err(ProfileError::unknown_content(content)),
+        _ if is_text(content) => folded::read(content),
+        // The sample types are the first field of the message.
+        Some(b'\n') => pprof::read_unpacked(content),
+        _ => Err(ProfileError::unknown_content(content)),
     }
-    Err(ProfileError::unknown_content(content))
 }
 
-/// Whether this can be folded stacks: lines without control characters, and no page or picture.
+/// Whether this is a page or a picture, of which there are many in the folders of profiles.
+fn is_markup(content: &[u8]) -> bool {
+    let start = content[..content.len().min(100)].trim_ascii_start().to_ascii_lowercase();
+    ["<?xml", "<!", "<svg", "<html"].iter().any(|open| start.starts_with(open.as_bytes()))
+}
+
+/// Whether this can be folded stacks, which have no control characters.
 fn is_text(content: &[u8]) -> bool {
     let start = &content[..content.len().min(4096)];
-    let tag = start.trim_ascii_start().to_ascii_lowercase();
-    let is_markup = ["<?xml", "<!", "<svg", "<html"].iter().any(|open| tag.starts_with(open.as_bytes()));
-    !is_markup && !start.iter().any(|byte| byte.is_ascii_control() && !b"\t\r\n".contains(byte))
+    !start.iter().any(|byte| byte.is_ascii_control() && !b"\t\r\n".contains(byte))
 }
 
 #[cfg(test)]

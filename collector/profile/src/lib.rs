@@ -40,6 +40,7 @@ mod metadata;
 mod names;
 pub mod native;
 mod origin;
+pub mod pprof;
 mod profile;
 mod statistics;
 

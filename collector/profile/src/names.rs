@@ -1,5 +1,7 @@
 //! The names that frames are shown by, in every format.
 
+use std::borrow::Cow;
+
 use indexmap::IndexSet;
 
 use crate::{Frame, FrameId, FrameKind, Profile};
@@ -97,14 +99,19 @@ pub fn printable(text: &str) -> String {
     text.trim().chars().map(printable_char).collect()
 }
 
-fn show(frame: &Frame, with_module: bool) -> String {
-    let mut name = printable(&frame.name);
-    if name.is_empty() {
-        name = match frame.function_index {
-            Some(index) => format!("wasm-function[{index}]"),
-            None => "[unknown]".to_owned(),
-        };
+/// A function's own name, or what stands for it if that shows nothing. Of any content otherwise.
+pub(crate) fn own_name(frame: &Frame) -> Cow<'_, str> {
+    if !frame.name.trim().is_empty() {
+        return Cow::Borrowed(&frame.name);
     }
+    Cow::Owned(match frame.function_index {
+        Some(index) => format!("wasm-function[{index}]"),
+        None => "[unknown]".to_owned(),
+    })
+}
+
+fn show(frame: &Frame, with_module: bool) -> String {
+    let name = printable(&own_name(frame));
     let module = frame.module.as_deref().map(printable).filter(|module| !module.is_empty());
     match (frame.kind, module) {
         (FrameKind::HostCall, Some(module)) => format!("{HOST_CALL}{module}.{name}"),

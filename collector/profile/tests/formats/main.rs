@@ -3,4 +3,5 @@
 mod agreement;
 mod damage;
 mod native;
+mod pprof;
 mod profiles;
