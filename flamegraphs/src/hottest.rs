@@ -2,10 +2,11 @@
 
 use std::{cmp::Reverse, fmt};
 
+use crate::{
+    amount::Amount,
+    table::{Table, percent},
+};
 use flamewalk_profile::{Event, FrameKind, Names, Profile};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
-
-use crate::amount::Amount;
 
 /// The functions with the largest self weight, and with it a table as text through [`Display`](fmt::Display):
 ///
@@ -72,55 +73,28 @@ pub fn hottest(profile: &Profile, n: usize) -> Hottest {
 impl fmt::Display for Hottest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amount = |weight| Amount { weight, event: &self.event }.to_string();
-        let percent = |share: f64| format!("{:.2}%", 100.0 * share);
-        let heads = ["SELF", "SELF%", "TOTAL", "TOTAL%"].map(str::to_owned);
-        let cells: Vec<[String; 4]> = self
-            .rows
-            .iter()
-            .map(|row| {
-                [
-                    amount(row.self_weight),
-                    percent(row.self_share),
-                    amount(row.total_weight),
-                    percent(row.total_share),
-                ]
-            })
-            .collect();
-        let widths: [usize; 4] = std::array::from_fn(|column| {
-            std::iter::once(&heads).chain(&cells).map(|line| line[column].width()).max().unwrap_or_default()
-        });
-        let names = std::iter::once("FUNCTION").chain(self.rows.iter().map(|row| row.name.as_str()));
-        for (line, name) in std::iter::once(&heads).chain(&cells).zip(names) {
-            for (cell, width) in line.iter().zip(widths) {
-                write!(f, "{cell:>width$}  ")?;
-            }
-            let used: usize = widths.iter().map(|width| width + 2).sum();
-            let room = self.columns.map(|columns| columns.saturating_sub(used));
-            writeln!(f, "{}", cut(name, room))?;
-        }
-        Ok(())
+        let cells = |row: &Row| {
+            [
+                amount(row.self_weight),
+                percent(row.self_share),
+                amount(row.total_weight),
+                percent(row.total_share),
+            ]
+        };
+        let table = Table {
+            heads: ["SELF", "SELF%", "TOTAL", "TOTAL%"],
+            name_head: "FUNCTION",
+            rows: self.rows.iter().map(|row| (cells(row), row.name.as_str())).collect(),
+            columns: self.columns,
+        };
+        write!(f, "{table}")
     }
-}
-
-/// The start of a name in at most `room` columns, with an ellipsis if that is not all of it.
-pub(crate) fn cut(name: &str, room: Option<usize>) -> String {
-    let Some(room) = room.filter(|&room| name.width() > room) else {
-        return name.to_owned();
-    };
-    let mut used = 0;
-    let start: String = name
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or_default();
-            used < room
-        })
-        .collect();
-    if room == 0 { start } else { start + "…" }
 }
 
 #[cfg(test)]
 mod tests {
     use flamewalk_profile::{Frame, Tally};
+    use unicode_width::UnicodeWidthStr;
 
     use super::*;
 
@@ -161,9 +135,6 @@ mod tests {
         let text = table.to_string();
         assert_eq!(text.lines().last(), Some("998 ms  33.27%  1.00 s  33.33%  std::vector<int, …"));
         assert!(text.lines().all(|line| line.width() <= 50), "{text}");
-        assert_eq!(cut("漢字漢字", Some(8)), "漢字漢字");
-        assert_eq!(cut("漢字漢字", Some(6)), "漢字…");
-        assert_eq!(cut("name", Some(0)), "");
     }
 
     #[test]

@@ -28,19 +28,24 @@
 #![forbid(unsafe_code)]
 
 mod amount;
+mod breakdown;
 mod category;
 pub mod comparison;
 mod error;
 mod filter;
 mod headline;
+mod headroom;
 mod hottest;
 mod merge;
 mod render;
 mod svg;
+mod table;
 mod tree;
 
+pub use breakdown::{Breakdown, By, Part, breakdown};
 pub use error::FlamegraphError;
 pub use filter::{Filter, FilterError, Pattern};
+pub use headroom::{HeadroomRow, HeadroomTable, headroom};
 pub use hottest::{Hottest, Row, hottest};
 pub use merge::{MergeError, merge};
 pub use svg::{Options, svg};

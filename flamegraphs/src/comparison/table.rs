@@ -8,7 +8,7 @@ use super::{
     Comparison, FunctionChange, PathChange,
     wording::{ARROW, Wording},
 };
-use crate::{amount::count, hottest::cut};
+use crate::{amount::count, table::cut};
 
 /// A comparison as text for the terminal, through [`Display`](fmt::Display): the functions by their change, the call
 /// paths that explain it, what is on one side only, and the notices.
