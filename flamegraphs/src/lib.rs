@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod amount;
+mod annotate;
 mod breakdown;
 mod category;
 pub mod comparison;
@@ -36,16 +37,19 @@ mod filter;
 mod headline;
 mod headroom;
 mod hottest;
+mod listing;
 mod merge;
 mod render;
 mod svg;
 mod table;
 mod tree;
 
+pub use annotate::{AnnotateError, Annotation, Body, BodyId, Cost, annotate};
 pub use breakdown::{Breakdown, By, Part, breakdown};
 pub use error::FlamegraphError;
 pub use filter::{Filter, FilterError, Pattern};
 pub use headroom::{HeadroomRow, HeadroomTable, headroom};
 pub use hottest::{Hottest, Row, hottest};
+pub use listing::{Listing, ListingLine};
 pub use merge::{MergeError, merge};
 pub use svg::{Options, svg};
