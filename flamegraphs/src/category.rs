@@ -15,9 +15,17 @@ pub(crate) enum Category {
 }
 
 impl Category {
+    /// All of them, in order.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Guest, Self::InlinedGuest, Self::HostCall, Self::Builtin, Self::Host, Self::Truncated];
+
     pub(crate) fn of(frame: &Frame) -> Self {
-        match frame.kind {
-            FrameKind::Guest if frame.inlined => Self::InlinedGuest,
+        Self::of_kind(frame.kind, frame.inlined)
+    }
+
+    pub(crate) fn of_kind(kind: FrameKind, inlined: bool) -> Self {
+        match kind {
+            FrameKind::Guest if inlined => Self::InlinedGuest,
             FrameKind::Guest => Self::Guest,
             FrameKind::HostCall => Self::HostCall,
             FrameKind::Builtin => Self::Builtin,
@@ -46,23 +54,34 @@ impl Category {
     /// The colour of a function: a shade of the category's hue that depends on nothing but the name, so that
     /// neighbours can be told apart and a function looks the same in every graph. Black text is readable on all.
     pub(crate) fn color_of(self, name: &str) -> Color {
-        self.shade(f64::from(hash(name)) / f64::from(u32::MAX))
+        self.shade(position_of(name))
     }
 
-    /// A colour between the category's ends, which do not overlap with those of another one.
+    /// The red, green and blue of its first and its last shade. Those of one category do not overlap with those of
+    /// another one.
+    pub(crate) fn ends(self) -> [[u8; 3]; 2] {
+        match self {
+            Self::Guest => [[226, 118, 42], [244, 166, 70]],
+            Self::InlinedGuest => [[250, 206, 140], [253, 228, 180]],
+            Self::HostCall => [[104, 162, 222], [150, 196, 242]],
+            Self::Builtin => [[108, 190, 128], [152, 216, 160]],
+            Self::Host => [[178, 148, 214], [206, 182, 234]],
+            Self::Truncated => [[176, 176, 176], [176, 176, 176]],
+        }
+    }
+
+    /// A colour between the category's ends.
     fn shade(self, position: f64) -> Color {
-        let (from, to) = match self {
-            Self::Guest => ([226, 118, 42], [244, 166, 70]),
-            Self::InlinedGuest => ([250, 206, 140], [253, 228, 180]),
-            Self::HostCall => ([104, 162, 222], [150, 196, 242]),
-            Self::Builtin => ([108, 190, 128], [152, 216, 160]),
-            Self::Host => ([178, 148, 214], [206, 182, 234]),
-            Self::Truncated => ([176, 176, 176], [176, 176, 176]),
-        };
+        let [from, to] = self.ends();
         let mix =
             |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * position).round() as u8;
         Color { r: mix(from[0], to[0]), g: mix(from[1], to[1]), b: mix(from[2], to[2]) }
     }
+}
+
+/// Where between its category's ends a function's colour is, from 0 to 1.
+pub(crate) fn position_of(name: &str) -> f64 {
+    f64::from(hash(name)) / f64::from(u32::MAX)
 }
 
 /// FNV-1a, which stays the same from one version of the compiler to the next, unlike the standard hasher.
@@ -82,8 +101,7 @@ mod tests {
 
     #[test]
     fn no_shade_of_one_category_is_close_to_one_of_another() {
-        use Category::*;
-        let all = [Guest, InlinedGuest, HostCall, Builtin, Host, Truncated];
+        let all = Category::ALL;
         let shades = |category: Category| (0..=16).map(move |step| category.shade(f64::from(step) / 16.0));
         for (index, &a) in all.iter().enumerate() {
             for &b in &all[..index] {

@@ -48,7 +48,7 @@ pub(crate) fn subtitle(metadata: &Metadata, total: Tally) -> String {
 }
 
 /// The real rate, with the one that was asked for if it is another; for a counter, its period.
-fn rate(metadata: &Metadata) -> Option<String> {
+pub(crate) fn rate(metadata: &Metadata) -> Option<String> {
     match (metadata.real_rate, metadata.asked_rate) {
         (Some(real), Some(asked)) if (real - asked).abs() > asked * 0.01 => {
             Some(format!("{} (asked {})", hertz(real), hertz(asked)))

@@ -1,7 +1,8 @@
 //! Flame graphs and tables of flamewalk profiles.
 //!
-//! [`svg`] draws a profile as an interactive flame graph, [`hottest`] lists the functions that cost most. Both
-//! compute shares from weights, and both go by the names that [`Names`](flamewalk_profile::Names) shows.
+//! [`svg`] draws a profile as an interactive flame graph, [`hottest`] lists the functions that cost most, and
+//! [`report`] makes a page to explore it in a browser. All compute shares from weights, and all go by the names that
+//! [`Names`](flamewalk_profile::Names) shows.
 //!
 //! ```
 //! use flamewalk_flamegraphs::{Options, hottest, svg};
@@ -40,6 +41,7 @@ mod hottest;
 mod listing;
 mod merge;
 mod render;
+pub mod report;
 mod svg;
 mod table;
 mod tree;

@@ -1,0 +1,234 @@
+// The page: keeps the state, computes what follows from it, and tells the views.
+//
+// A change of the filters leads to new figures, any other change at most to new trees. The state is in the address.
+
+class Report {
+  constructor(dataset) {
+    this.dataset = dataset;
+    this.amounts = new Amounts(dataset.json);
+    this.colors = new Colors(dataset);
+    this.state = this.checked(stateFromHash(location.hash));
+    this.tooltip = new Tooltip(document.querySelector("#tooltip"));
+    const used = new Set(Array.from(dataset.callKey, (key) => dataset.categoryOf(key)));
+    this.usedCategories = [...used].sort();
+    const onSandwich = (number) => this.change({ view: "sandwich", function: number });
+    this.details = new Details(document.querySelector("#details"), this, {
+      onSandwich,
+      onSource: (file, line) => this.openSource(file, line),
+    });
+    const onSelect = (branch) => this.select(branch);
+    this.graph = new Graph(document.querySelector("#graph"), this, {
+      label: "Flame graph",
+      onSelect,
+      onZoom: (branch) => this.change({ zoom: branch.path }, { isDrawn: true }),
+    });
+    this.sandwich = new Sandwich(document.querySelector("#sandwich"), this, onSelect);
+    this.table = new Table(document.querySelector("#table"), this, onSandwich);
+    this.source = new SourceView(document.querySelector("#source"), this, (file) => this.change({ file }));
+    this.filters = new Filters(document.querySelector("#filters"), this, (changes) => this.change(changes));
+    showHeader(this);
+    this.controls = new Controls(this);
+    this.applyTheme();
+    this.update({ isFiltered: true });
+  }
+
+  /** Without what the profile does not have. */
+  checked(state) {
+    const { names, json } = this.dataset;
+    const threads = json.profiles.reduce((sum, profile) => sum + profile.threads.length, 0);
+    if (!(state.function < names.length && Number.isInteger(state.function))) state.function = null;
+    if (!(state.thread < threads && Number.isInteger(state.thread))) state.thread = null;
+    const has = ([key, value]) => json.label_sets.some((set) => set.some(([k, v]) => k === key && v === value));
+    state.labels = Object.fromEntries(Object.entries(state.labels).filter(has));
+    if (state.from !== null && state.to !== null && state.to <= state.from) [state.from, state.to] = [null, null];
+    return state;
+  }
+
+  get isDifference() {
+    return this.dataset.isComparison && this.state.side === "difference";
+  }
+
+  /** The side that gives widths and figures. */
+  get shape() {
+    if (!this.dataset.isComparison) return 0;
+    return (this.isDifference ? this.state.shape : this.state.side) === "new" ? 1 : 0;
+  }
+
+  /** Applies changes to the state; `isDrawn` if the graph already shows them. */
+  change(changes, { isDrawn = false } = {}) {
+    const before = this.state;
+    this.state = { ...before, ...changes };
+    // Another tree has other frames.
+    if (this.state.reversed !== before.reversed) this.state.zoom = [];
+    const filters = ["thread", "labels", "from", "to", "hostCalls"];
+    history.replaceState(null, "", `#${stateToHash(this.state)}`);
+    this.update({ isFiltered: filters.some((name) => this.state[name] !== before[name]), isDrawn });
+  }
+
+  /** When someone edits the address. */
+  readAddress() {
+    this.state = this.checked(stateFromHash(location.hash));
+    this.update({ isFiltered: true });
+  }
+
+  update({ isFiltered, isDrawn = false }) {
+    const { state, dataset } = this;
+    if (isFiltered) {
+      this.figures = new Figures(dataset, this.filters.mask(state));
+      this.filters.show(state);
+      document.querySelector("#chosen").textContent = "";
+    }
+    const { matches, error } = search(dataset.names, state.search, state.regex);
+    this.matches = matches;
+    this.controls.show(error);
+    if (isDrawn) return;
+    showLegend(this);
+    for (const view of VIEWS) document.querySelector(`#${view}`).hidden = state.view !== view;
+    this.details.element.hidden = state.view === "table" || state.view === "source";
+    this.order = state.heavy ? LEFT_HEAVY : BY_NAME;
+    this[`show_${state.view}`]();
+  }
+
+  show_graph() {
+    const { dataset, figures, order, state } = this;
+    const make = state.reversed ? CallTree.ofCallers : CallTree.ofCallees;
+    this.graph.highlight(this.matches);
+    this.graph.show(make(dataset, figures, order, this.shape), !state.icicle, state.zoom);
+    this.details.show(this.graph.selected);
+  }
+
+  show_sandwich() {
+    const number = this.state.function ?? hottestFunction(this.figures, this.shape);
+    if (this.dataset.names.length) this.sandwich.show(number, this.order, this.matches);
+    this.details.show(null);
+  }
+
+  show_table() {
+    this.table.show(this.matches);
+  }
+
+  show_source() {
+    this.source.show(this.state.file, this.line);
+    this.line = undefined;
+  }
+
+  openSource(file, line) {
+    this.line = line;
+    this.change({ view: "source", file });
+  }
+
+  select(branch) {
+    this.details.show(branch);
+    document.querySelector("#chosen").textContent = this.describe(branch);
+  }
+
+  /** The chosen frame of the view, if it stands for a function. */
+  get chosen() {
+    const { graph, sandwich } = this;
+    const branch =
+      this.state.view === "sandwich" ? (sandwich.callees.selected ?? sandwich.callers.selected) : graph.selected;
+    return branch && branch.key !== NONE ? branch : null;
+  }
+
+  name(branch) {
+    return branch.key === NONE ? "all" : this.dataset.nameOf(branch.key);
+  }
+
+  color(branch) {
+    if (!this.isDifference || branch.key === NONE) return this.colors.ofKey(branch.key);
+    return this.colors.ofChange(this.changeOf(branch), this.isSignificant(branch.key >> 1));
+  }
+
+  /** What a frame has before its name: in a difference, whether its function changed beyond chance. */
+  mark(branch) {
+    if (!this.isDifference || branch.key === NONE || !this.isSignificant(branch.key >> 1)) return "";
+    return this.changeOf(branch) > 0 ? "▲ " : "▼ ";
+  }
+
+  changeOf(branch) {
+    const share = (side) => this.figures.share(side, branch.tallies[side].weight);
+    return this.dataset.isComparison ? share(1) - share(0) : 0;
+  }
+
+  isSignificant(number, kind) {
+    const change = this.dataset.json.changes?.functions[number];
+    return Boolean(change && (kind ? change[kind].is_significant : change.self.is_significant || change.total.is_significant));
+  }
+
+  describe(branch) {
+    const facts = this.facts(branch).map(([label, value]) => `${label} ${value}`);
+    return `${this.name(branch)}: ${facts.join(", ")}`;
+  }
+
+  /** The figures of a frame: label and value. */
+  facts(branch) {
+    const { figures, amounts, shape } = this;
+    const { weight, count: number } = branch.tallies[shape];
+    const facts = [[amounts.isTime ? "weight" : amounts.event, amounts.weight(weight)]];
+    facts.push(["share", percent(figures.share(shape, weight))]);
+    if (branch.parent && !branch.tree.towardsCallers) {
+      facts.push(["of caller", percent(branch.width / branch.parent.width)]);
+    }
+    if (!branch.tree.towardsCallers && branch.key !== NONE) {
+      const self = branch.members.reduce((sum, call) => sum + figures.self[shape].weight[call], 0);
+      facts.push(["self", `${amounts.weight(self)} (${percent(figures.share(shape, self))})`]);
+    }
+    facts.push(["samples", count(number)]);
+    if (this.isDifference) {
+      const [base, now] = [0, 1].map((side) => figures.share(side, branch.tallies[side].weight));
+      facts.push(["base", percent(base)], ["new", percent(now)], ["change", points(now - base)]);
+    }
+    return facts;
+  }
+
+  /** The figures of a function over all its frames. */
+  functionFacts(number) {
+    const { figures, amounts, shape } = this;
+    const { self, total } = figures.functions[shape];
+    const both = (weight) => `${amounts.weight(weight)} (${percent(figures.share(shape, weight))})`;
+    const facts = [
+      ["self", both(self.weight[number])],
+      ["total", both(total.weight[number])],
+      ["samples", `${count(self.count[number])} self, ${count(total.count[number])} total`],
+    ];
+    const change = this.dataset.json.changes?.functions[number];
+    if (change) facts.push(...change.facts);
+    return facts;
+  }
+
+  applyTheme() {
+    const chosen = document.documentElement.dataset.theme;
+    const isDark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    this.colors.setTheme(isDark);
+  }
+
+  /** From light to dark or back, whatever the system prefers. */
+  switchTheme() {
+    document.documentElement.dataset.theme = this.colors.isDark ? "light" : "dark";
+    this.applyTheme();
+    this.update({ isFiltered: false });
+    this.filters.timeline.paint();
+  }
+}
+
+async function start() {
+  const data = document.querySelector("#data");
+  try {
+    const dataset = await readDataset(data.textContent);
+    data.remove();
+    const report = new Report(dataset);
+    addEventListener("hashchange", () => report.readAddress());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      report.applyTheme();
+      report.update({ isFiltered: true });
+    });
+    document.querySelector("main").setAttribute("aria-busy", "false");
+    // When the second frame starts, the first is on the screen.
+    requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("first paint of the graph")));
+  } catch (error) {
+    document.querySelector("#failure").textContent = `This report cannot be shown: ${error.message}`;
+    throw error;
+  }
+}
+
+start();

@@ -1,0 +1,256 @@
+// One profile that has everything, gone through as a person would: each figure is compared with what the test counted.
+
+import assert from "node:assert/strict";
+import { scenario } from "./chromium.mjs";
+
+const ROW = 18;
+
+scenario(async ({ browser, page, expected, picture }) => {
+  const graph = "#graph canvas";
+
+  /** Where the middle of a frame is, in a graph that hangs from its root. */
+  async function place(selector, { depth, start, weight }, whole) {
+    const { left, top, width } = await browser.box(selector);
+    return [left + ((start + weight / 2) / whole) * width, top + (depth + 0.5) * ROW];
+  }
+
+  /** Each frame is where it should be, and says what it should. */
+  async function compareFrames(selector, frames, whole, isUpright = false) {
+    assert.ok(frames.length > 1);
+    const { top, height } = await browser.box(selector);
+    for (const frame of frames) {
+      const [x, y] = await place(selector, frame, whole);
+      await browser.mouse("mouseMoved", x, isUpright ? 2 * top + height - y : y);
+      await browser.painted();
+      const text = await browser.text("#tooltip");
+      assert.ok(text.startsWith(`${frame.name}: `), `${text} instead of ${frame.name}`);
+      assert.ok(text.includes(`share ${frame.share}`), `${text} instead of ${frame.share}`);
+    }
+  }
+
+  async function table() {
+    const cells = `[...document.querySelectorAll("#table .row")].map((row) => [...row.children].map((c) => c.textContent))`;
+    const rows = await browser.value(cells);
+    return rows.map(([, ownShare, , totalShare, samples, name]) => ({ name, ownShare, totalShare, samples }));
+  }
+
+  async function compareTable({ rows, share, samples }, isPart = true) {
+    const text = rows.map(({ name, self_share, total_share, samples }) => ({
+      name, ownShare: self_share, totalShare: total_share, samples: samples.toLocaleString("en"),
+    }));
+    assert.deepEqual(await table(), text);
+    const counted = await browser.text("#counted");
+    assert.ok(counted.includes(` in ${samples.toLocaleString("en")} samples`), counted);
+    assert.equal(counted.includes(`(${share} of all)`), isPart, counted);
+  }
+
+  // Open: what is known about the run, and a policy that allows nothing else.
+  await browser.open(page);
+  const policy = await browser.value(`document.querySelector("meta[http-equiv]").content`);
+  assert.match(policy, /^default-src 'none'; script-src 'sha256-[^ ]+'; style-src 'sha256-[^ ]+'; base-uri 'none'; form-action 'none'$/);
+  await assert.rejects(browser.value(`fetch("data:text/plain,x").then((answer) => answer.text())`));
+  assert.ok(browser.complaints.splice(0).every((text) => text.includes("Content Security Policy")));
+  assert.equal(await browser.text("h1"), "app.wasm");
+  assert.equal(await browser.value("document.title"), "app.wasm");
+  const facts = await browser.text("#facts");
+  for (const fact of ["eventcpu", "samples2,003", "rate950 Hz (asked 997 Hz)", "engineperf cpu-clock", "duration2.00 s",
+    "endtrap: unreachable", "start2023-11-14 22:13:20 UTC"]) assert.ok(facts.includes(fact), `${fact} in ${facts}`);
+  assert.equal(await browser.text("#notices"), `A notice ${expected.hostile}`);
+  await browser.click("#statistics summary");
+  assert.match(await browser.text("#statistics"), /Ticks \(2 lost\)ticks2,005 · .*lost: ring full2 · 2.00 ms/);
+  await browser.click("#statistics summary");
+
+  // The graph, standing and hanging.
+  await compareFrames(graph, expected.frames, expected.whole, true);
+  await picture("light");
+  await browser.press("i");
+  await compareFrames(graph, expected.frames, expected.whole);
+  await colorsAreOfKinds();
+
+  // Zoom by click, and back; by keys; by wheel.
+  const render = expected.frames.find(({ depth, name }) => depth === 2 && name === "render" );
+  const inMain = expected.frames.filter(({ depth, name }) => depth === 2 && name === "render").at(-1);
+  assert.notEqual(render, inMain, "one below the truncated root, one below main");
+  await browser.clickAt(...(await place(graph, inMain, expected.whole)));
+  assert.equal(await browser.text("#details h2"), "render");
+  assert.ok((await browser.text("#details dl")).includes(inMain.share));
+  const zoomed = expected.frames
+    .filter((frame) => frame.depth > 2 && frame.start >= inMain.start)
+    .map((frame) => ({ ...frame, start: frame.start - inMain.start }));
+  await compareFrames(graph, zoomed, inMain.weight);
+  await picture("zoomed");
+  const address = await browser.value("location.hash");
+  assert.match(address, /zoom=\d+\.\d+/);
+  await browser.press("Escape");
+  await compareFrames(graph, expected.frames, expected.whole);
+  await browser.press("Home");
+  await browser.press("ArrowDown");
+  assert.equal(await browser.text("#details h2"), "main");
+  await browser.press("ArrowDown");
+  await browser.press("ArrowLeft");
+  assert.equal(await browser.text("#details h2"), "parse");
+  await browser.press("Enter");
+  const parse = expected.frames.find(({ name }) => name === "parse");
+  const inParse = expected.frames
+    .filter(({ depth, start }) => depth > 2 && start >= parse.start && start < parse.start + parse.weight)
+    .map((frame) => ({ ...frame, start: frame.start - parse.start }));
+  await compareFrames(graph, inParse.concat({ ...parse, start: 0 }, { ...parse, start: 0 }), parse.weight);
+  await browser.press("Backspace");
+  await browser.press("Backspace");
+  await compareFrames(graph, expected.frames, expected.whole);
+  const box = await browser.box(graph);
+  await browser.wheel(box.left + 1, box.top + 5, { deltaY: -Math.LN2 * 500, modifiers: 2 });
+  const doubled = expected.frames.filter(({ start, weight }) => start + weight < expected.whole / 2);
+  await compareFrames(graph, doubled, expected.whole / 2);
+  await browser.press("Escape");
+
+  // The address alone brings the zoomed graph back.
+  await browser.open(page, { hash: address });
+  await compareFrames(graph, zoomed, inMain.weight);
+  await browser.press("r");
+  await compareFrames(graph, expected.reversed, expected.whole);
+  await picture("reversed");
+  await browser.press("l");
+  await browser.mouse("mouseMoved", box.left + 2, box.top + 1.5 * ROW);
+  await browser.painted();
+  const heaviest = expected.reversed.filter(({ depth }) => depth === 1).sort((a, b) => b.weight - a.weight)[0];
+  assert.ok((await browser.text("#tooltip")).startsWith(`${heaviest.name}: `));
+  await browser.press("l");
+  await browser.press("r");
+
+  // Search: text, expression, what is not one.
+  await browser.press("/");
+  await browser.type("SCAN");
+  assert.equal(await browser.text("#found"), `${expected.text} matched`);
+  await picture("search");
+  await browser.press("Enter");
+  assert.equal(await browser.text("#details h2"), "scan");
+  await browser.press("Escape");
+  assert.equal(await browser.text("#found"), "");
+  await browser.click("#regex");
+  await browser.press("/");
+  await browser.type("^parse|grow$");
+  assert.equal(await browser.text("#found"), `${expected.expression} matched`);
+  await browser.type("(");
+  assert.equal(await browser.value(`document.querySelector("#search").getAttribute("aria-invalid")`), "true");
+  assert.match(await browser.text("#found"), /Unterminated group/);
+  await browser.press("Escape");
+
+  // The table, and each filter.
+  await browser.click("[data-view=table]");
+  await compareTable(expected.all, false);
+  assert.ok((await table()).some(({ name }) => name === expected.hostile));
+  await browser.choose("#thread", "w");
+  await compareTable(expected.worker);
+  await picture("table");
+  await browser.click("#clear");
+  await browser.choose(`select[data-key="tenant"]`, "u");
+  await compareTable(expected.umbrella);
+  await browser.click("#clear");
+  await browser.click("#host-calls");
+  await compareTable(expected.hostCalls);
+  await browser.click("#clear");
+  const line = await browser.box("#timeline");
+  const at = (share) => [line.left + share * line.width, line.top + 10];
+  await browser.drag(at(0.2525), at(0.4975));
+  assert.deepEqual(await browser.value(`[document.querySelector("#from").value, document.querySelector("#to").value]`), ["0.5", "1"]);
+  await compareTable(expected.quarter);
+  await picture("time");
+  await browser.open(page, { hash: await browser.value("location.hash"), theme: "dark" });
+  await compareTable(expected.quarter);
+  await browser.press("c");
+  await compareTable(expected.all, false);
+  await browser.click("#table .head [role=columnheader]:nth-child(5) button");
+  const bySamples = (await table()).map(({ samples }) => Number(samples.replaceAll(",", "")));
+  assert.deepEqual(bySamples, bySamples.toSorted((a, b) => b - a));
+  await picture("dark-table");
+
+  // The sandwich of each function has the figures of the table; one with its callers and callees.
+  for (const { name, self_share, total_share, self_samples, samples } of expected.all.rows) {
+    const rows = await table();
+    await browser.click(`#table .row:nth-child(${rows.findIndex((row) => row.name === name) + 1})`);
+    assert.equal(await browser.text("#sandwich h2"), name);
+    const text = await browser.text("#sandwich dl");
+    for (const part of [`(${self_share})total`, `(${total_share})samples`,
+      `${self_samples.toLocaleString("en")} self, ${samples.toLocaleString("en")} total`]) {
+      assert.ok(text.includes(part), `${part} in ${text}`);
+    }
+    if (name === "render") {
+      await compareFrames(".callers canvas", expected.callers.frames, expected.callers.weight, true);
+      await compareFrames(".callees canvas", expected.callees.frames, expected.callees.weight);
+      await picture("dark-sandwich");
+    }
+    await browser.press("3");
+  }
+
+  // Source lines: those that were sampled have their shares, the text keeps its place, nothing else is embedded.
+  await browser.press("4");
+  const cells = `[...document.querySelectorAll("#source .row")].map((row) => [...row.children].map((c) => c.textContent))`;
+  const shown = new Map((await browser.value(cells)).map(([self, total, number, text]) => [Number(number), { self, total, text }]));
+  for (const { number, self_share, total_share } of expected.lines.filter(({ number }) => shown.has(number))) {
+    assert.deepEqual(shown.get(number), {
+      self: self_share, total: total_share, text: `    line_${number}("</script>");`,
+    });
+  }
+  assert.ok(expected.lines.filter(({ number }) => shown.has(number)).length >= 5);
+  assert.equal(await browser.value(`document.querySelectorAll("#source select option").length`), 1);
+  await picture("dark-source");
+
+  // Light and dark by the switch, the help, and focus that can be seen.
+  const background = () => browser.value(`getComputedStyle(document.body).backgroundColor`);
+  const dark = await background();
+  await browser.press("t");
+  assert.notEqual(await background(), dark);
+  await browser.press("t");
+  assert.equal(await background(), dark);
+  await browser.press("?");
+  assert.ok(await browser.value(`document.querySelector("#help").open`));
+  await picture("dark-help");
+  await browser.press("Escape");
+  assert.ok(!(await browser.value(`document.querySelector("#help").open`)));
+  await browser.press("1");
+  for (let step = 0; step < 30; step++) {
+    await browser.press("Tab");
+    const focus = await browser.value(`(() => {
+      const { activeElement: element } = document;
+      return { tag: element.tagName, outline: getComputedStyle(element).outlineStyle,
+        name: element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent };
+    })()`);
+    if (focus.tag === "BODY") break;
+    assert.notEqual(focus.outline, "none", JSON.stringify(focus));
+    assert.ok(focus.name.trim(), JSON.stringify(focus));
+    if (focus.tag === "CANVAS" && focus.name.startsWith("Flame graph")) break;
+    assert.notEqual(step, 29, "the graph can be reached");
+  }
+  await browser.press("ArrowDown");
+  await browser.press("ArrowDown");
+  assert.match(await browser.text("#chosen"), /^main: weight /);
+  await picture("dark");
+
+  /** On the canvas, a frame's upper edge has the colour of its kind. */
+  async function colorsAreOfKinds() {
+    const kinds = [
+      ["main", [[226, 118, 42], [244, 166, 70]]],
+      ["[host]", [[104, 162, 222], [150, 196, 242]]],
+      ["[builtin]", [[108, 190, 128], [152, 216, 160]]],
+      ["[truncated]", [[176, 176, 176], [176, 176, 176]]],
+    ];
+    await browser.mouse("mouseMoved", 5, 5);
+    const { left, top } = await browser.box(graph);
+    const points = [];
+    for (const [start] of kinds) {
+      const frame = expected.frames.find(({ name }) => name.startsWith(start));
+      const [x, y] = await place(graph, frame, expected.whole);
+      points.push([Math.round(x - left), Math.round(y - top - ROW / 2 + 2)]);
+    }
+    // The canvas is read once: more often would make the browser warn.
+    const colors = await browser.value(`(() => {
+      const canvas = document.querySelector("${graph}");
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      return ${JSON.stringify(points)}.map(([x, y]) => [...data.slice(4 * (y * canvas.width + x)).slice(0, 3)]);
+    })()`);
+    kinds.forEach(([start, [from, to]], kind) => {
+      colors[kind].forEach((part, i) => assert.ok(part >= from[i] && part <= to[i], `${start} is ${colors[kind]}`));
+    });
+  }
+});

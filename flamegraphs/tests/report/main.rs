@@ -1,0 +1,91 @@
+//! Reports in a real browser: what they show is compared with what is counted here stack by stack.
+//!
+//! The scenarios beside this file click, type and look; their pictures end up in Cargo's folder for tests.
+
+mod browser;
+mod expected;
+mod profiles;
+
+use flamewalk_flamegraphs::report::{ReportOptions, html};
+use flamewalk_profile::{FrameKind, Profile};
+use serde_json::json;
+
+use self::expected::{around, filtered, frames, lines, matched, percent, reversed, rows, stacks};
+
+fn page(profile: &Profile, options: &ReportOptions) -> Vec<u8> {
+    let mut page = Vec::new();
+    html(profile, options, &mut page).unwrap();
+    page
+}
+
+/// What the page shows of those samples that pass a filter.
+fn figures(profile: &Profile, part: &Profile) -> serde_json::Value {
+    json!({
+        "rows": rows(part),
+        "share": percent(part.total().weight, profile.total().weight),
+        "samples": part.total().samples,
+    })
+}
+
+#[test]
+fn a_report_shows_what_was_sampled() {
+    let profile = profiles::everything();
+    let all = stacks(&profile);
+    let whole = profile.total().weight;
+    let of_thread = |name: &'static str| {
+        let profile = &profile;
+        filtered(profile, move |sample| {
+            let thread = sample.origin.thread.map(|id| profile.thread(id));
+            thread.is_some_and(|thread| thread.name.as_deref() == Some(name))
+        })
+    };
+    let of_tenant =
+        filtered(&profile, |sample| profile.labels(sample.origin.labels).get("tenant") == Some("umbrella"));
+    let of_time =
+        filtered(&profile, |sample| sample.origin.slice.is_some_and(|slice| (25..50).contains(&slice)));
+    let in_host_calls = filtered(&profile, |sample| {
+        let frames = profile.stack(sample.stack).frames;
+        frames.iter().any(|&id| profile.frame(id).kind == FrameKind::HostCall)
+    });
+    let around_render = |callers| {
+        let part = around(&all, "render", callers);
+        json!({ "frames": frames(&part, whole), "weight": part.iter().map(|(_, weight)| weight).sum::<u64>() })
+    };
+    let expected = json!({
+        "whole": whole,
+        "hostile": flamewalk_profile::printable(profiles::HOSTILE),
+        "frames": frames(&all, whole),
+        "reversed": frames(&reversed(&all), whole),
+        "callers": around_render(true),
+        "callees": around_render(false),
+        "all": figures(&profile, &profile),
+        "worker": figures(&profile, &of_thread("worker")),
+        "umbrella": figures(&profile, &of_tenant),
+        "quarter": figures(&profile, &of_time),
+        "hostCalls": figures(&profile, &in_host_calls),
+        "text": matched(&all, |name| name.to_lowercase().contains("scan")),
+        "expression": matched(&all, |name| name.starts_with("parse") || name.ends_with("grow")),
+        "lines": lines(&profile, profiles::SOURCE_FILE),
+    });
+    browser::run("everything", &page(&profile, &profiles::with_source()), &expected);
+}
+
+/// A page that takes seconds to appear is not looked at. The browser gives the time that the page's thread ran until
+/// the graph was on the screen; the clock on the wall would also measure what other tests run at the same time.
+#[test]
+fn a_hundred_thousand_stacks_are_drawn_at_once() {
+    let profile = profiles::large(100_000);
+    let page = page(&profile, &ReportOptions::default());
+    assert!(page.len() < 5_000_000, "{} bytes", page.len());
+    browser::run("large", &page, &json!({ "samples": profile.total().samples }));
+}
+
+#[test]
+fn a_profile_without_samples_or_details_is_shown() {
+    let mut profile = Profile::default();
+    browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "No samples" }));
+
+    let frame = profile.intern(flamewalk_profile::Frame::guest("only"));
+    profile.add(&[frame], flamewalk_profile::Tally { samples: 0, weight: 7 }).unwrap();
+    browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "7 samples" }));
+}
