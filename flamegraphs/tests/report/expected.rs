@@ -170,3 +170,27 @@ pub(crate) fn lines(profile: &Profile, file: &str) -> Vec<Line> {
         .map(|(number, [own, total])| Line { number, self_share: share(own), total_share: share(total) })
         .collect()
 }
+
+/// The lines, then the bytecode offsets, of the youngest frame of a path in the graph, heaviest first, as the details
+/// have them.
+pub(crate) fn places(profile: &Profile, path: &[&str]) -> Vec<String> {
+    let names = Names::new(profile);
+    let (mut lines, mut offsets) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
+    for stack in profile.stacks() {
+        let shown = stack.frames.iter().map(|&id| names.of(id));
+        if stack.frames.len() >= path.len() && shown.zip(path).all(|(name, wanted)| name == *wanted) {
+            let frame = profile.frame(stack.frames[path.len() - 1]);
+            let location = frame.location.as_ref().unwrap();
+            *lines.entry(format!("{}:{}", location.file, location.line)).or_default() += stack.tally.weight;
+            let offset = frame.bytecode_offset.unwrap();
+            *offsets.entry(format!("{offset:#x}")).or_default() += stack.tally.weight;
+        }
+    }
+    let list = |places: BTreeMap<String, u64>| {
+        let whole = places.values().sum();
+        let mut places: Vec<_> = places.into_iter().collect();
+        places.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
+        places.into_iter().map(move |(label, weight)| format!("{}{label}", percent(weight, whole)))
+    };
+    list(lines).chain(list(offsets)).collect()
+}

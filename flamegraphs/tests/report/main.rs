@@ -10,7 +10,7 @@ use flamewalk_flamegraphs::report::{ReportOptions, html};
 use flamewalk_profile::{FrameKind, Profile};
 use serde_json::json;
 
-use self::expected::{around, filtered, frames, lines, matched, percent, reversed, rows, stacks};
+use self::expected::{around, filtered, frames, lines, matched, percent, places, reversed, rows, stacks};
 
 fn page(profile: &Profile, options: &ReportOptions) -> Vec<u8> {
     let mut page = Vec::new();
@@ -63,8 +63,9 @@ fn a_report_shows_what_was_sampled() {
         "umbrella": figures(&profile, &of_tenant),
         "quarter": figures(&profile, &of_time),
         "hostCalls": figures(&profile, &in_host_calls),
-        "text": matched(&all, |name| name.to_lowercase().contains("scan")),
+        "text": matched(&all, |name| name.to_lowercase().contains("io::write")),
         "expression": matched(&all, |name| name.starts_with("parse") || name.ends_with("grow")),
+        "renderPlaces": places(&profile, &["main", "render"]),
         "lines": lines(&profile, profiles::SOURCE_FILE),
     });
     browser::run("everything", &page(&profile, &profiles::with_source()), &expected);
