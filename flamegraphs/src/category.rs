@@ -72,16 +72,20 @@ impl Category {
 
     /// A colour between the category's ends.
     fn shade(self, position: f64) -> Color {
-        let [from, to] = self.ends();
-        let mix =
-            |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * position).round() as u8;
-        Color { r: mix(from[0], to[0]), g: mix(from[1], to[1]), b: mix(from[2], to[2]) }
+        mix(self.ends(), position)
     }
 }
 
 /// Where between its category's ends a function's colour is, from 0 to 1.
 pub(crate) fn position_of(name: &str) -> f64 {
     f64::from(hash(name)) / f64::from(u32::MAX)
+}
+
+/// The colour at a position between two colours.
+pub(crate) fn mix([from, to]: [[u8; 3]; 2], position: f64) -> Color {
+    let mix =
+        |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * position).round() as u8;
+    Color { r: mix(from[0], to[0]), g: mix(from[1], to[1]), b: mix(from[2], to[2]) }
 }
 
 /// FNV-1a, which stays the same from one version of the compiler to the next, unlike the standard hasher.

@@ -16,6 +16,9 @@ pub enum FlamegraphError {
         /// Ticks that should have become a sample.
         lost: u64,
     },
+    /// There is nothing to draw in a view of what vanished: all call paths of the base are in the new build too.
+    #[error("nothing vanished: all call paths of the base are in the new build too")]
+    NothingVanished,
     /// What inferno drew is not well-formed XML.
     #[error("the flame graph that inferno drew is not well-formed")]
     Xml(#[from] quick_xml::Error),

@@ -7,7 +7,7 @@ use crate::amount::{Amount, count, samples, time};
 /// Characters of the title that fit the initial width of 1,200 pixels.
 const TITLE_WIDTH: usize = 110;
 /// The same for the smaller subtitle.
-const SUBTITLE_WIDTH: usize = 160;
+pub(crate) const SUBTITLE_WIDTH: usize = 160;
 
 /// The given title, or the guest, or its command line.
 pub(crate) fn title(metadata: &Metadata, given: Option<&str>) -> String {
@@ -66,7 +66,7 @@ fn hertz(rate: f64) -> String {
 }
 
 /// Cuts text in the middle, so that both ends stay: paths differ at their ends, command lines at the start.
-fn shorten(text: &str, width: usize) -> String {
+pub(crate) fn shorten(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
         return text.to_owned();

@@ -22,9 +22,9 @@ use crate::{
 };
 
 /// The narrowest frame that is drawn, as a share of the graph: a tenth of a pixel. It bounds the size of the file.
-const MIN_SHARE: f64 = 0.0001;
+pub(crate) const MIN_SHARE: f64 = 0.0001;
 /// The frame below all others.
-const ALL: Color = Color { r: 232, g: 232, b: 232 };
+pub(crate) const ALL: Color = Color { r: 232, g: 232, b: 232 };
 const BACKGROUND: Color = Color { r: 250, g: 250, b: 248 };
 
 /// How a flame graph is drawn.
@@ -71,11 +71,22 @@ fn draw(
     for (index, node) in tree.nodes.iter().enumerate() {
         colors.insert(index, node.category.color_of(names.text(node.name)));
     }
+    let title = headline::title(&profile.metadata, options.title.as_deref());
+    lay_out(&tree.folded, &mut colors, title, headline::subtitle(&profile.metadata, tree.total))
+}
+
+/// A graph of folded lines in the order of the tree, with numbers for names and a colour for each number.
+pub(crate) fn lay_out(
+    folded: &[String],
+    colors: &mut PaletteMap,
+    title: String,
+    subtitle: String,
+) -> Result<Vec<u8>, FlamegraphError> {
     let mut drawing = flamegraph::Options::default();
-    drawing.title = headline::title(&profile.metadata, options.title.as_deref());
-    drawing.subtitle = Some(headline::subtitle(&profile.metadata, tree.total));
+    drawing.title = title;
+    drawing.subtitle = Some(subtitle);
     drawing.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
-    drawing.palette_map = Some(&mut colors);
+    drawing.palette_map = Some(colors);
     drawing.font_size = render::FONT_SIZE;
     drawing.font_width = render::FONT_WIDTH;
     drawing.image_width = None;
@@ -87,7 +98,7 @@ fn draw(
     // Those sort `a;x` behind `a-b` and thus draw the frame `a` twice.
     drawing.flame_chart = true;
     let mut graph = Vec::new();
-    flamegraph::from_lines(&mut drawing, tree.folded.iter().rev().map(String::as_str), &mut graph)?;
+    flamegraph::from_lines(&mut drawing, folded.iter().rev().map(String::as_str), &mut graph)?;
     Ok(graph)
 }
 

@@ -46,6 +46,7 @@ mod matching;
 mod paths;
 mod significance;
 mod stable_name;
+mod svg;
 mod table;
 mod verdict;
 mod wording;
@@ -59,6 +60,7 @@ pub use change::{Call, Change, Cost, Difference, FunctionChange, PathChange};
 pub use error::{ComparisonError, EventName};
 pub use markdown::Markdown;
 pub use matching::MatchedBy;
+pub use svg::{DifferentialOptions, Shape};
 pub use table::Table;
 pub use verdict::{Cause, CauseOf, Verdict};
 

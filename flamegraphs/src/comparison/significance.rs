@@ -9,7 +9,8 @@
 //! estimated, function by function and with one variance for both sides. Where it is larger than that of sampling, it
 //! takes its place: the counts are divided by the ratio of the two. In either case, with several profiles, the deviation
 //! is judged by Student's distribution with as many degrees of freedom as there are runs beyond the first of each side,
-//! since the smaller of the two is often smaller by luck.
+//! since the smaller of the two is often smaller by luck. The cost of all samples together is not subject to sampling:
+//! of several profiles, only the variance between the runs counts.
 //!
 //! # Test and interval
 //! The p-value of a share is that of Fisher's exact test, the p-value of a cost per unit of work that of the exact
@@ -22,6 +23,9 @@ use super::{
         binomial_upper, hypergeometric_upper, normal_two_sided, student_beyond, student_two_sided,
     },
 };
+
+/// Runs that agree to the last bit do not show that all others do.
+const SMALLEST_DISPERSION: f64 = 1e-6;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -56,7 +60,7 @@ pub(super) struct Evidence {
     measure: Measure,
     base: Estimate,
     new: Estimate,
-    /// The variance as a multiple of that of sampling; at least 1.
+    /// The variance as a multiple of that of sampling; at least 1, but for all samples together.
     dispersion: f64,
     /// Infinite if there is one run a side.
     pub(super) degrees: f64,
@@ -77,7 +81,9 @@ impl Evidence {
             let between = of_one_run * sides.iter().map(|side| side.reach).sum::<f64>();
             let sampling = base.variance + new.variance;
             if sampling > 0.0 {
-                dispersion = f64::max(1.0, between / sampling);
+                // All samples together are measured, not sampled: how they fall does not change their sum.
+                let is_whole = runs.iter().copied().flatten().all(|run| run.part == run.whole);
+                dispersion = f64::max(between / sampling, if is_whole { SMALLEST_DISPERSION } else { 1.0 });
             }
         }
         let degrees = if degrees > 0.0 { degrees } else { f64::INFINITY };

@@ -12,6 +12,8 @@ use super::{Change, Comparison, ComparisonError, Difference, FunctionChange};
 pub struct Verdict {
     /// The threshold, as a share.
     pub threshold: f64,
+    /// Whether shares are those of the base's cost per unit of work, and not of the side's weight.
+    pub per_work: bool,
     /// The rises that exceed it, largest first.
     pub causes: Vec<Cause>,
 }
@@ -87,7 +89,7 @@ impl Comparison {
         }
         causes.retain(|cause| cause.rise > threshold);
         causes.sort_by(|a, b| b.rise.total_cmp(&a.rise));
-        Ok(Verdict { threshold, causes })
+        Ok(Verdict { threshold, per_work: self.whole.per_work.is_some(), causes })
     }
 
     fn cause(&self, function: Option<&str>, of: CauseOf, change: &Change, less: f64) -> Option<Cause> {
@@ -111,9 +113,10 @@ impl Comparison {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |share: f64| 100.0 * share;
+        let unit = if self.per_work { "% of the base's cost per unit of work" } else { "percentage points" };
+        let threshold = 100.0 * self.threshold;
         if self.causes.is_empty() {
-            return writeln!(f, "nothing rose significantly by more than {:.2} %", percent(self.threshold));
+            return writeln!(f, "nothing rose significantly by more than {threshold:.2} {unit}");
         }
         for cause in &self.causes {
             let name = cause.function.as_deref().unwrap_or("everything together");
@@ -121,12 +124,8 @@ impl fmt::Display for Verdict {
                 CauseOf::Own => "self",
                 CauseOf::Total => "total",
             };
-            writeln!(
-                f,
-                "{name}: {of} rose by {:.2} %, more than {:.2} %",
-                percent(cause.rise),
-                percent(self.threshold)
-            )?;
+            let rise = 100.0 * cause.rise;
+            writeln!(f, "{name}: {of} rose by {rise:.2} {unit}, more than {threshold:.2}")?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Comparisons against simulated profiles, of which the truth is known.
 
+mod graph;
 mod null;
 mod power;
 mod rename;
