@@ -3,6 +3,7 @@
 
 const VIEWS = ["graph", "sandwich", "table", "source"];
 const SIDES = ["base", "new", "difference"];
+const SHAPES = ["new", "base", "vanished"];
 
 /** Also the meaning of an empty address. */
 const INITIAL = Object.freeze({
@@ -55,7 +56,7 @@ function stateFromHash(hash) {
     if (value !== null && value >= 0) state[name] = value;
   }
   for (const name of ["icicle", "reversed", "heavy", "regex", "hostCalls"]) state[name] = words.get(name) === "1";
-  for (const [name, choices] of [["view", VIEWS], ["side", SIDES], ["shape", SIDES.slice(0, 2)]]) {
+  for (const [name, choices] of [["view", VIEWS], ["side", SIDES], ["shape", SHAPES]]) {
     if (choices.includes(words.get(name))) state[name] = words.get(name);
   }
   state.search = words.get("search") ?? "";

@@ -1,9 +1,7 @@
-// What colour a frame has: by category, with a shade that depends on the name; in a difference, by change.
+// What colour a frame has: by category or, in a difference, by what changed; with a shade that depends on the name.
 
 /** How far a colour goes towards black in the dark theme, so that light text can be read on it. */
 const DARKENED = 0.52;
-/** A change of this many of the whole has the full colour. */
-const FULL_CHANGE = 0.1;
 
 class Colors {
   constructor(dataset) {
@@ -30,9 +28,18 @@ class Colors {
     return `rgb(${red},${green},${blue})`;
   }
 
+  /** In the middle of the shades. */
   ofCategory(category) {
-    const [from, to] = this.dataset.json.categories[category].ends;
-    return this.themed(from.map((part, i) => Math.round((part + to[i]) / 2)));
+    return this.shade(this.dataset.json.categories[category].ends, 0.5);
+  }
+
+  ofHue(hue) {
+    return this.shade(this.dataset.json.changes.hues[hue].ends, 0.5);
+  }
+
+  /** Between the ends of shades, from 0 to 1. */
+  shade([from, to], position) {
+    return this.themed(from.map((part, i) => Math.round(part + (to[i] - part) * position)));
   }
 
   /** Of a function by its key. */
@@ -40,19 +47,14 @@ class Colors {
     if (key === NONE) return this.root;
     let color = this.byKey.get(key);
     if (!color) {
-      const [from, to] = this.dataset.json.categories[this.dataset.categoryOf(key)].ends;
-      const position = this.dataset.json.functions.shades[key >> 1] / 1000;
-      color = this.themed(from.map((part, i) => Math.round(part + (to[i] - part) * position)));
+      color = this.ofFunction(key >> 1, this.dataset.json.categories[this.dataset.categoryOf(key)]);
       this.byKey.set(key, color);
     }
     return color;
   }
 
-  /** Of a change of a share: red for more, blue for less, grey for what may be chance. */
-  ofChange(change, isSignificant) {
-    if (!isSignificant || change === 0) return this.themed([214, 214, 212]);
-    const strength = 0.25 + 0.75 * Math.min(1, Math.sqrt(Math.abs(change) / FULL_CHANGE));
-    const full = change > 0 ? [226, 74, 62] : [66, 126, 222];
-    return this.themed(full.map((part) => Math.round(part + (250 - part) * (1 - strength))));
+  /** Of a function in a category or a hue. */
+  ofFunction(number, { ends }) {
+    return this.shade(ends, this.dataset.json.functions.shades[number] / 1000);
   }
 }

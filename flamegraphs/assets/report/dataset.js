@@ -45,6 +45,8 @@ class Dataset {
     this.names = json.functions.names;
     this.isComparison = json.changes !== null;
     this.sides = this.isComparison ? 2 : 1;
+    /** In a comparison, by call: position in the hues. */
+    this.callHue = columns.callHue;
 
     /** By call: function twice, and one more for an inlined copy. */
     this.callKey = Int32Array.from(columns.callFunction);

@@ -1,7 +1,10 @@
 // What falls on each call, function, path and line under one filter. Computed anew when the filter changes; what only
 // some views need is computed when they ask.
 //
-// Every figure is kept for each side of a comparison: 0 for the base or the only build, 1 for the new one.
+// Every figure is kept for each side of a comparison: 0 for the base or the only build, 1 for the new one. A third one,
+// `VANISHED`, is the part of the base whose calls are not in the new build at all.
+
+const VANISHED = 2;
 
 /** Weight and number of samples, by node, for one side. */
 class Tallies {
@@ -31,7 +34,8 @@ class Figures {
   /** `mask` says for each sample whether it counts. */
   constructor(dataset, mask) {
     this.dataset = dataset;
-    const perSide = (make) => Array.from({ length: dataset.sides }, (_, side) => make(side));
+    const length = dataset.isComparison ? VANISHED + 1 : 1;
+    const perSide = (make) => Array.from({ length }, (_, side) => make(side));
     this.perSide = perSide;
     this.pathSelf = perSide(() => new Tallies(dataset.pathPlace.length));
     this.whole = perSide(() => ({ weight: 0, count: 0 }));
@@ -46,14 +50,23 @@ class Figures {
       this.whole[side].weight += weight;
       this.whole[side].count += count;
     }
-    this.self = perSide((side) => {
-      const self = new Tallies(dataset.callKey.length);
-      for (let path = 0; path < dataset.pathCall.length; path++) {
-        self.add(dataset.pathCall[path], this.pathSelf[side], path);
-      }
-      return self;
-    });
-    this.total = perSide((side) => this.self[side].accumulated(dataset.calls.parent));
+    const { pathCall, calls, callKey } = dataset;
+    [this.self, this.total] = [[], []];
+    for (let side = 0; side < length; side++) {
+      if (side === VANISHED) this.findVanished();
+      this.self[side] = new Tallies(callKey.length);
+      for (let path = 0; path < pathCall.length; path++) this.self[side].add(pathCall[path], this.pathSelf[side], path);
+      this.total[side] = this.self[side].accumulated(calls.parent);
+    }
+  }
+
+  /** What fell on paths of the base whose calls the new build does not have. Shares are those of the base. */
+  findVanished() {
+    const { pathCall } = this.dataset;
+    for (let path = 0; path < pathCall.length; path++) {
+      if (this.total[1].weight[pathCall[path]] === 0) this.pathSelf[VANISHED].add(path, this.pathSelf[0], path);
+    }
+    this.whole[VANISHED] = this.whole[0];
   }
 
   /** A weight of a side as a share of all that counts there. */

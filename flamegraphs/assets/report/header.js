@@ -77,12 +77,13 @@ function moment(milliseconds) {
 }
 
 function showLegend(report) {
+  const { json } = report.dataset;
   const entries = report.isDifference
-    ? [["more", report.colors.ofChange(FULL_CHANGE, true)], ["less", report.colors.ofChange(-FULL_CHANGE, true)],
-       ["may be chance", report.colors.ofChange(0, false)]]
+    ? json.changes.hues.map(({ label }, hue) => [label, report.colors.ofHue(hue)])
     : report.usedCategories.map((category) => [
-        report.dataset.json.categories[category].label, report.colors.ofCategory(category),
+        json.categories[category].label, report.colors.ofCategory(category),
       ]);
+  if (report.isDifference && isFiltered(report.state)) entries.push(["marks are of all samples", "none"]);
   document.querySelector("#legend").replaceChildren(
     ...entries.map(([label, color]) => {
       const entry = element("span", label);

@@ -51,7 +51,7 @@ class Report {
   /** The side that gives widths and figures. */
   get shape() {
     if (!this.dataset.isComparison) return 0;
-    return (this.isDifference ? this.state.shape : this.state.side) === "new" ? 1 : 0;
+    return { base: 0, new: 1, vanished: VANISHED }[this.isDifference ? this.state.shape : this.state.side];
   }
 
   /** Applies changes to the state; `isDrawn` if the graph already shows them. */
@@ -136,23 +136,39 @@ class Report {
 
   color(branch) {
     if (!this.isDifference || branch.key === NONE) return this.colors.ofKey(branch.key);
-    return this.colors.ofChange(this.changeOf(branch), this.isSignificant(branch.key >> 1));
+    return this.colors.ofFunction(branch.key >> 1, this.dataset.json.changes.hues[this.hue(branch)]);
   }
 
-  /** What a frame has before its name: in a difference, whether its function changed beyond chance. */
+  /** Position in the hues: of the call, or of the function where a frame stands for calls of many callers. */
+  hue(branch) {
+    if (branch.members.length === 1 && !branch.tree.towardsCallers) return this.dataset.callHue[branch.members[0]];
+    return this.dataset.json.changes.functions[branch.key >> 1]?.hue ?? this.dataset.json.changes.hues.length - 1;
+  }
+
+  /** What a frame has before its name: in a difference, whether it costs more or less than before, beyond noise. */
   mark(branch) {
-    if (!this.isDifference || branch.key === NONE || !this.isSignificant(branch.key >> 1)) return "";
-    return this.changeOf(branch) > 0 ? "▲ " : "▼ ";
+    if (!this.isDifference || branch.key === NONE) return "";
+    return ["▲ ", "△ ", "▼ ", "▽ ", ""][this.hue(branch)];
   }
 
-  changeOf(branch) {
-    const share = (side) => this.figures.share(side, branch.tallies[side].weight);
-    return this.dataset.isComparison ? share(1) - share(0) : 0;
+  /** What a weight of a side costs: per unit of work if that is known, otherwise as a share. */
+  cost(side, weight) {
+    const { work } = this.dataset.json.changes;
+    return work ? weight / work[side] : this.figures.share(side, weight);
+  }
+
+  costText(cost) {
+    return this.dataset.json.changes.work ? `${this.amounts.weight(cost)} per unit of work` : percent(cost);
+  }
+
+  changeText(change) {
+    if (!this.dataset.json.changes.work) return points(change);
+    return `${change < 0 ? "−" : "+"}${this.amounts.weight(Math.abs(change))}`;
   }
 
   isSignificant(number, kind) {
-    const change = this.dataset.json.changes?.functions[number];
-    return Boolean(change && (kind ? change[kind].is_significant : change.self.is_significant || change.total.is_significant));
+    const change = this.dataset.json.changes.functions[number];
+    return Boolean(change?.[`${kind}_is_significant`]);
   }
 
   describe(branch) {
@@ -175,8 +191,9 @@ class Report {
     }
     facts.push(["samples", count(number)]);
     if (this.isDifference) {
-      const [base, now] = [0, 1].map((side) => figures.share(side, branch.tallies[side].weight));
-      facts.push(["base", percent(base)], ["new", percent(now)], ["change", points(now - base)]);
+      const [base, now] = [0, 1].map((side) => this.cost(side, branch.tallies[side].weight));
+      facts.push(["base", this.costText(base)], ["new", this.costText(now)], ["change", this.changeText(now - base)]);
+      if (branch.key !== NONE) facts.push(["meaning", this.dataset.json.changes.hues[this.hue(branch)].label]);
     }
     return facts;
   }
@@ -192,7 +209,7 @@ class Report {
       ["samples", `${count(self.count[number])} self, ${count(total.count[number])} total`],
     ];
     const change = this.dataset.json.changes?.functions[number];
-    if (change) facts.push(...change.facts);
+    if (change && this.dataset.isComparison) facts.push(...change.facts);
     return facts;
   }
 

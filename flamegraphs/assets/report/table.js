@@ -13,12 +13,13 @@ class Table {
     });
   }
 
-  /** Functions on any counted stack that the search finds. */
+  /** Functions on any counted stack, of either side in a difference, that the search finds. */
   show(matches) {
     const { figures, dataset } = this.report;
     this.columns = this.report.isDifference ? this.differenceColumns() : this.columnsOf(this.report.shape);
-    this.sorting ??= { column: 0, down: true };
-    const counted = (number) => figures.functions.some(({ total }) => total.weight[number] > 0 || total.count[number] > 0);
+    if (!(this.sorting?.column < this.columns.length)) this.sorting = { column: 0, down: true };
+    const sides = this.report.isDifference ? figures.functions : [figures.functions[this.report.shape]];
+    const counted = (number) => sides.some(({ total }) => total.weight[number] > 0 || total.count[number] > 0);
     const functions = [];
     for (let number = 0; number < dataset.names.length; number++) {
       if ((!matches || matches[number]) && counted(number)) functions.push(number);
@@ -42,16 +43,25 @@ class Table {
   }
 
   differenceColumns() {
-    const { figures } = this.report;
-    const share = (side, kind) => (n) => figures.share(side, figures.functions[side][kind].weight[n]);
-    const change = (kind) => (n) => share(1, kind)(n) - share(0, kind)(n);
-    const marked = (kind) => (value, n) => `${points(value)}${this.report.isSignificant(n, kind) ? " ●" : ""}`;
+    const { report } = this;
+    const cost = (side, kind) => (n) => report.cost(side, report.figures.functions[side][kind].weight[n]);
+    const change = (kind) => (n) => cost(1, kind)(n) - cost(0, kind)(n);
+    const marked = (kind) => (value, n) => report.changeText(value) + (report.isSignificant(n, kind) ? "*" : "");
+    const text = (cost) => report.costText(cost).replace(" per unit of work", "");
     const byKind = (kind, label) => [
-      { label: `${label} change`, value: change(kind), text: marked(kind), rank: (n) => Math.abs(change(kind)(n)) },
-      { label: `${label}, base`, value: share(0, kind), text: percent },
-      { label: `${label}, new`, value: share(1, kind), text: percent },
+      { label: `${label} change`, value: change(kind), text: marked(kind), rank: (n) => this.rank(n, kind, change) },
+      { label: `${label}, base`, value: cost(0, kind), text },
+      { label: `${label}, new`, value: cost(1, kind), text },
     ];
     return [...byKind("self", "Self"), ...byKind("total", "Total")];
+  }
+
+  /** Changes beyond noise first, each by size. */
+  rank(number, kind, change) {
+    const isSignificant = this.report.isSignificant(number, kind);
+    // No change is larger than all that there is.
+    const most = Math.max(...[0, 1].map((side) => this.report.cost(side, this.report.figures.whole[side].weight)));
+    return Math.abs(change(kind)(number)) + (isSignificant ? most : 0);
   }
 
   showHead() {

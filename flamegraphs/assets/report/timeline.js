@@ -14,6 +14,7 @@ class Timeline {
       const end = (dataset.sampleSlice[sample] + 1) * this.seconds[dataset.sampleProfile[sample]];
       if (end > this.end) this.end = end;
     }
+    if (dataset.isComparison) canvas.title = "Weight over time: the base in the colour of guests, the new build in that of host calls";
     this.listen();
     new ResizeObserver(() => this.paint()).observe(canvas);
   }
@@ -112,7 +113,7 @@ class Timeline {
     const highest = Math.max(...heights.map((side) => side.reduce((a, b) => Math.max(a, b), 0)), 1);
     const { colors } = this.report;
     heights.forEach((side, number) => {
-      context.fillStyle = number === 0 ? colors.ofCategory(0) : colors.ofChange(1, true);
+      context.fillStyle = number === 0 ? colors.ofCategory(0) : colors.ofCategory(2);
       context.globalAlpha = heights.length > 1 ? 0.6 : 1;
       side.forEach((weight, x) => {
         const bar = (weight / highest) * (height - 2);

@@ -60,9 +60,11 @@ pub use change::{Call, Change, Cost, Difference, FunctionChange, PathChange};
 pub use error::{ComparisonError, EventName};
 pub use markdown::Markdown;
 pub use matching::MatchedBy;
+pub(crate) use svg::Hue;
 pub use svg::{DifferentialOptions, Shape};
 pub use table::Table;
 pub use verdict::{Cause, CauseOf, Verdict};
+pub(crate) use wording::Wording;
 
 /// A side of a comparison.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

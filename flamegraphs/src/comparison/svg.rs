@@ -8,7 +8,7 @@ use std::io::Write;
 use flamewalk_profile::Metadata;
 use inferno::flamegraph::color::{Color, PaletteMap};
 
-use super::{Call, Comparison, Cost, FunctionChange, wording::Wording};
+use super::{Call, Change, Comparison, Cost, FunctionChange, wording::Wording};
 use crate::{
     FlamegraphError,
     category::{mix, position_of},
@@ -42,7 +42,7 @@ pub struct DifferentialOptions {
 
 /// What a frame's colour says.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Hue {
+pub(crate) enum Hue {
     Costlier,
     CostlierFunction,
     Cheaper,
@@ -51,28 +51,30 @@ enum Hue {
 }
 
 impl Hue {
-    fn of(call: &Call, function: &FunctionChange) -> Self {
-        let changes = |[own, total]: [&super::Change; 2]| {
-            [total, own]
-                .into_iter()
-                .map(super::Change::leading)
-                .find(|difference| difference.significant)
-                .copied()
-        };
-        let on_path = changes([&call.own, &call.total]).map(|difference| difference.estimate > 0.0);
-        let of_function =
-            changes([&function.own, &function.total]).map(|difference| difference.estimate > 0.0);
-        match (on_path, of_function) {
-            (Some(true), _) => Self::Costlier,
-            (Some(false), _) => Self::Cheaper,
-            (None, Some(true)) => Self::CostlierFunction,
-            (None, Some(false)) => Self::CheaperFunction,
-            (None, None) => Self::Noise,
+    /// All of them, in order.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Costlier, Self::CostlierFunction, Self::Cheaper, Self::CheaperFunction, Self::Noise];
+
+    /// Of a call path and its function.
+    pub(crate) fn of(call: &Call, function: &FunctionChange) -> Self {
+        match costlier([&call.own, &call.total]) {
+            Some(true) => Self::Costlier,
+            Some(false) => Self::Cheaper,
+            None => Self::of_function(function),
+        }
+    }
+
+    /// Of a function, whoever calls it.
+    pub(crate) fn of_function(function: &FunctionChange) -> Self {
+        match costlier([&function.own, &function.total]) {
+            Some(true) => Self::CostlierFunction,
+            Some(false) => Self::CheaperFunction,
+            None => Self::Noise,
         }
     }
 
     /// The ends of its shades.
-    fn shades(self) -> [[u8; 3]; 2] {
+    pub(crate) fn shades(self) -> [[u8; 3]; 2] {
         match self {
             Self::Costlier => [[222, 84, 68], [240, 118, 96]],
             Self::CostlierFunction => [[247, 190, 178], [250, 208, 198]],
@@ -82,7 +84,7 @@ impl Hue {
         }
     }
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Costlier => "this call path became costlier",
             Self::CostlierFunction => "its function did, over all callers",
@@ -91,6 +93,12 @@ impl Hue {
             Self::Noise => "within noise",
         }
     }
+}
+
+/// Whether self and total cost more or less, if that is significant. The total goes first.
+fn costlier([own, total]: [&Change; 2]) -> Option<bool> {
+    let significant = [total, own].into_iter().map(Change::leading).find(|difference| difference.significant);
+    significant.map(|difference| difference.estimate > 0.0)
 }
 
 /// The call paths of a shape as a tree.
@@ -187,13 +195,18 @@ impl Comparison {
         for (index, (call, hue)) in self.calls.iter().zip(&hues).enumerate() {
             colors.insert(index, mix(hue.shades(), position_of(&self.functions[call.function].name)));
         }
-        let graph =
-            lay_out(&frames.folded(), &mut colors, self.title(options), self.subtitle(options.shape))?;
+        let graph = lay_out(
+            &frames.folded(),
+            &mut colors,
+            self.title(options.title.as_deref()),
+            self.subtitle(options.shape),
+        )?;
         render::complete(&graph, &legend(&hues), |index| self.label(&frames, index), output)
     }
 
-    fn title(&self, options: &DifferentialOptions) -> String {
-        let given = options.title.clone().unwrap_or_else(|| match (&self.base.guest, &self.new.guest) {
+    /// The given title, or the guests' names.
+    pub(crate) fn title(&self, given: Option<&str>) -> String {
+        let given = given.map(str::to_owned).unwrap_or_else(|| match (&self.base.guest, &self.new.guest) {
             (Some(base), Some(new)) if base != new => format!("{base} → {new}"),
             (_, Some(guest)) | (Some(guest), None) => guest.clone(),
             (None, None) => "Comparison".to_owned(),

@@ -14,8 +14,8 @@ const UNTESTED: &str = "–";
 
 /// What is compared, as text: shares in percent, or costs per unit of work.
 #[derive(Clone, Copy)]
-pub(super) struct Wording<'c> {
-    pub(super) comparison: &'c Comparison,
+pub(crate) struct Wording<'c> {
+    pub(crate) comparison: &'c Comparison,
 }
 
 impl Wording<'_> {
@@ -26,7 +26,7 @@ impl Wording<'_> {
     }
 
     /// The texts for a change, in the order of the heads.
-    pub(super) fn cells(self, change: &Change) -> [String; 3] {
+    pub(crate) fn cells(self, change: &Change) -> [String; 3] {
         let difference = change.leading();
         let [base, new] = [&change.base, &change.new].map(|cost| match cost.per_work {
             Some(cost) => amount(cost, &self.comparison.event),
@@ -57,7 +57,7 @@ impl Wording<'_> {
     }
 
     /// What was compared, one line each.
-    pub(super) fn headline(self) -> [String; 3] {
+    pub(crate) fn headline(self) -> [String; 3] {
         let Comparison { base, new, tests, error_rate, min_share, .. } = self.comparison;
         let side = |name: &str, side: &SideSummary| {
             let mut parts = vec![amount_named(side.weight, &self.comparison.event)];
@@ -88,7 +88,7 @@ impl Wording<'_> {
     }
 
     /// How a function was found in both builds, or where it is.
-    pub(super) fn matched(self, function: &FunctionChange) -> &'static str {
+    pub(crate) fn matched(self, function: &FunctionChange) -> &'static str {
         match (function.matched_by, &function.base_name) {
             (Some(matched_by), _) => matched_by.label(),
             (None, Some(_)) => "only base",

@@ -10,7 +10,7 @@
 
 use std::{cmp::Ordering, ops::Range};
 
-use flamewalk_profile::{Labels, Profile, Sample, printable};
+use flamewalk_profile::{FrameId, Labels, Profile, Sample, printable};
 use indexmap::IndexSet;
 
 use super::{columns::Columns, functions::Functions};
@@ -73,7 +73,12 @@ impl Stacks {
 }
 
 impl Calls {
-    pub(super) fn new(profiles: &[&Profile], functions: &Functions) -> Self {
+    /// `left_out` says which frames of the profile with this number are taken out of their stacks.
+    pub(super) fn new(
+        profiles: &[&Profile],
+        functions: &Functions,
+        left_out: impl Fn(usize, FrameId) -> bool,
+    ) -> Self {
         let mut texts = IndexSet::new();
         let mut places: IndexSet<Place> = IndexSet::new();
         let of_frames: Vec<_> = profiles
@@ -88,14 +93,19 @@ impl Calls {
         let mut stacks = Stacks::default();
         // The number of each profile's first stack.
         let mut first = Vec::new();
-        for (profile, of_frame) in profiles.iter().zip(of_frames) {
+        for (number, (profile, of_frame)) in profiles.iter().zip(of_frames).enumerate() {
             // Positions have 32 bits as frames' ids have.
             let position = |place| places.get_index_of(place).expect("every place was inserted") as u32;
             let of_frame: Vec<u32> = of_frame.iter().map(position).collect();
             first.push(stacks.ranges.len());
             for stack in profile.stacks() {
                 let start = stacks.places.len();
-                stacks.places.extend(stack.frames.iter().map(|frame| of_frame[frame.index()]));
+                let kept = stack.frames.iter().filter(|&&frame| !left_out(number, frame));
+                stacks.places.extend(kept.map(|frame| of_frame[frame.index()]));
+                // No stack is empty.
+                if stacks.places.len() == start {
+                    stacks.places.push(of_frame[stack.frames[0].index()]);
+                }
                 stacks.ranges.push(start..stacks.places.len());
             }
         }
@@ -125,6 +135,13 @@ impl Calls {
             (fallen.path, fallen.profile, origin.thread, fallen.labels, origin.slice)
         });
         Self { texts, label_sets, places, calls, paths, call_of_path, samples }
+    }
+
+    /// The function of each call, and the call that it is called from, which comes before it.
+    pub(super) fn functions(&self) -> impl Iterator<Item = (Option<usize>, usize)> {
+        let parents = self.calls.parents();
+        let parent = move |call| Some(parents[call] as usize).filter(|&parent| parent != call);
+        self.calls.contents.iter().enumerate().map(move |(call, &key)| (parent(call), key as usize / 2))
     }
 
     /// Everything as columns of numbers, each described where the page reads it (`dataset.js`).

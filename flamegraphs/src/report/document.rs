@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flamewalk_profile::{EndReason, Metadata, Profile, Statistics, Tally, Unit, printable};
 use serde::Serialize;
 
-use super::{ReportOptions, calls::Calls, comparison::Changes, functions::Functions};
+use super::{ReportOptions, calls::Calls, changes::Changes, functions::Functions};
 use crate::{
     amount::{Amount, count, time},
     category::{Category, position_of},

@@ -3,7 +3,7 @@
 //! A function is what [`Profile::functions`] takes for one: a kind and a shown name. They are numbered in the order of
 //! their names, so that numbers can be compared instead of names.
 
-use flamewalk_profile::{FrameKind, Names, Profile};
+use flamewalk_profile::{Frame, FrameId, FrameKind, Names, Profile};
 use indexmap::IndexSet;
 
 /// Kind and shown name, ordered by the name.
@@ -11,6 +11,8 @@ use indexmap::IndexSet;
 pub(super) struct Function {
     pub(super) name: String,
     pub(super) kind: FrameKind,
+    /// Its position among the functions of a comparison, which tells functions of one name apart that are not the same.
+    pub(super) change: Option<usize>,
 }
 
 /// All functions, sorted.
@@ -21,22 +23,20 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// The functions of `profiles`. `identity` says which function of any profile stands for a function of the one
-    /// with this number, which is how those of two builds become one.
-    pub(super) fn new<'p>(
-        profiles: impl IntoIterator<Item = &'p Profile>,
-        identity: impl Fn(usize, Function) -> Function,
-    ) -> Self {
+    /// The functions of `profiles`. `known` gives the function of a frame of the profile with this number, if it is
+    /// another than the frame says: this is how those of two builds become one.
+    pub(super) fn new(profiles: &[&Profile], known: impl Fn(usize, FrameId) -> Option<Function>) -> Self {
         let mut found = IndexSet::new();
         let by_profile: Vec<Vec<usize>> = profiles
-            .into_iter()
+            .iter()
             .enumerate()
             .map(|(number, profile)| {
                 let names = Names::new(profile);
-                let function =
-                    |(id, kind)| identity(number, Function { name: names.of(id).to_owned(), kind });
-                let frames = profile.frames().map(|(id, frame)| (id, frame.kind));
-                frames.map(|frame| found.insert_full(function(frame)).0).collect()
+                let function = |(id, frame): (FrameId, &Frame)| {
+                    let own = || Function { name: names.of(id).to_owned(), kind: frame.kind, change: None };
+                    known(number, id).unwrap_or_else(own)
+                };
+                profile.frames().map(|frame| found.insert_full(function(frame)).0).collect()
             })
             .collect();
 

@@ -5,8 +5,8 @@
 //! a table, source lines. Weights are exact up to 2⁵³ (a quarter of a year in nanoseconds).
 
 mod calls;
+mod changes;
 mod columns;
-mod comparison;
 mod document;
 mod functions;
 mod page;
@@ -15,8 +15,11 @@ use std::io::Write;
 
 use flamewalk_profile::Profile;
 
-use self::{calls::Calls, columns::Columns, document::Document, functions::Functions};
-use crate::FlamegraphError;
+use self::{calls::Calls, changes::Changes, columns::Columns, document::Document, functions::Functions};
+use crate::{
+    FlamegraphError,
+    comparison::{Comparison, Side},
+};
 
 /// How a report is made.
 #[derive(Clone, Debug, Default)]
@@ -33,14 +36,52 @@ pub struct ReportOptions {
 /// # Errors
 /// [`FlamegraphError::Io`] if `output` fails, or if all names and sources together exceed 4 GiB.
 pub fn html(profile: &Profile, options: &ReportOptions, output: impl Write) -> Result<(), FlamegraphError> {
-    let functions = Functions::new([profile], |_, function| function);
-    let calls = Calls::new(&[profile], &functions);
-    let document = Document::new(&[profile], 1, &functions, &calls, options);
-    write(document, &calls, output)
+    let profiles = [profile];
+    let functions = Functions::new(&profiles, |_, _| None);
+    let calls = Calls::new(&profiles, &functions, |_, _| false);
+    let document = Document::new(&profiles, 1, &functions, &calls, options);
+    write(document, &calls, Columns::default(), output)
 }
 
-fn write(mut document: Document, calls: &Calls, output: impl Write) -> Result<(), FlamegraphError> {
+/// Writes the profiles of two builds as one page, which shows either build, or their difference: what changed beyond
+/// noise has a colour, all else is grey. `comparison` is that of `base` and `new`.
+///
+/// # Errors
+/// [`FlamegraphError::Io`] if `output` fails, or if all names and sources together exceed 4 GiB.
+///
+/// # Panics
+/// If `comparison` is that of other profiles.
+pub fn html_comparison(
+    base: &[Profile],
+    new: &[Profile],
+    comparison: &Comparison,
+    options: &ReportOptions,
+    output: impl Write,
+) -> Result<(), FlamegraphError> {
+    let profiles: Vec<&Profile> = base.iter().chain(new).collect();
+    let change = |number: usize, frame| match number.checked_sub(base.len()) {
+        None => comparison.function_of(Side::Base, number, frame),
+        Some(number) => comparison.function_of(Side::New, number, frame),
+    };
+    let functions = Functions::new(&profiles, |number, frame| {
+        Some(changes::function(comparison, change(number, frame)?))
+    });
+    // Frames that the comparison leaves out would look like changes.
+    let calls = Calls::new(&profiles, &functions, |number, frame| change(number, frame).is_none());
+    let mut document = Document::new(&profiles, base.len(), &functions, &calls, options);
+    document.title = comparison.title(options.title.as_deref());
+    document.changes = Some(Changes::new(comparison, &functions));
     let mut columns = Columns::default();
+    columns.push("callHue", changes::hues(comparison, &functions, &calls));
+    write(document, &calls, columns, output)
+}
+
+fn write(
+    mut document: Document,
+    calls: &Calls,
+    mut columns: Columns,
+    output: impl Write,
+) -> Result<(), FlamegraphError> {
     calls.write(&mut columns);
     document.columns = columns.index;
     let document = serde_json::to_vec(&document).map_err(std::io::Error::from)?;

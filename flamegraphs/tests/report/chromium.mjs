@@ -179,10 +179,16 @@ export class Browser {
     for (const key of text) await this.press(key);
   }
 
-  /** Chooses an option as a keyboard does: the list takes what is typed. */
+  /** Chooses the option whose text starts as given, with the arrow keys. */
   async choose(selector, text) {
-    await this.value(`document.querySelector(${JSON.stringify(selector)}).focus()`);
-    await this.type(text);
+    const index = await this.value(`(() => {
+      const list = document.querySelector(${JSON.stringify(selector)});
+      list.focus();
+      return [...list.options].findIndex((option) => option.text.startsWith(${JSON.stringify(text)}));
+    })()`);
+    if (index < 0) throw new Error(`${selector} has no option ${text}`);
+    await this.press("Home");
+    for (let step = 0; step < index; step++) await this.press("ArrowDown");
   }
 
   async picture(file) {

@@ -2,47 +2,12 @@
 
 import assert from "node:assert/strict";
 import { scenario } from "./chromium.mjs";
-
-const ROW = 18;
+import { Comparer, ROW } from "./comparer.mjs";
 
 scenario(async ({ browser, page, expected, picture }) => {
   const graph = "#graph canvas";
 
-  /** Where the middle of a frame is, in a graph that hangs from its root. */
-  async function place(selector, { depth, start, weight }, whole) {
-    const { left, top, width } = await browser.box(selector);
-    return [left + ((start + weight / 2) / whole) * width, top + (depth + 0.5) * ROW];
-  }
-
-  /** Each frame is where it should be, and says what it should. */
-  async function compareFrames(selector, frames, whole, isUpright = false) {
-    assert.ok(frames.length > 1);
-    const { top, height } = await browser.box(selector);
-    for (const frame of frames) {
-      const [x, y] = await place(selector, frame, whole);
-      await browser.mouse("mouseMoved", x, isUpright ? 2 * top + height - y : y);
-      await browser.painted();
-      const text = await browser.text("#tooltip");
-      assert.ok(text.startsWith(`${frame.name}: `), `${text} instead of ${frame.name}`);
-      assert.ok(text.includes(`share ${frame.share}`), `${text} instead of ${frame.share}`);
-    }
-  }
-
-  async function table() {
-    const cells = `[...document.querySelectorAll("#table .row")].map((row) => [...row.children].map((c) => c.textContent))`;
-    const rows = await browser.value(cells);
-    return rows.map(([, ownShare, , totalShare, samples, name]) => ({ name, ownShare, totalShare, samples }));
-  }
-
-  async function compareTable({ rows, share, samples }, isPart = true) {
-    const text = rows.map(({ name, self_share, total_share, samples }) => ({
-      name, ownShare: self_share, totalShare: total_share, samples: samples.toLocaleString("en"),
-    }));
-    assert.deepEqual(await table(), text);
-    const counted = await browser.text("#counted");
-    assert.ok(counted.includes(` in ${samples.toLocaleString("en")} samples`), counted);
-    assert.equal(counted.includes(`(${share} of all)`), isPart, counted);
-  }
+  const { place, compareFrames, compareColors, cells, table, compareTable } = new Comparer(browser);
 
   // Open: what is known about the run, and a policy that allows nothing else.
   await browser.open(page);
@@ -65,7 +30,14 @@ scenario(async ({ browser, page, expected, picture }) => {
   await picture("light");
   await browser.press("i");
   await compareFrames(graph, expected.frames, expected.whole);
-  await colorsAreOfKinds();
+  const colors = [
+    ["main", [[226, 118, 42], [244, 166, 70]]],
+    ["[host]", [[104, 162, 222], [150, 196, 242]]],
+    ["[builtin]", [[108, 190, 128], [152, 216, 160]]],
+    ["[truncated]", [[176, 176, 176], [176, 176, 176]]],
+  ];
+  const named = (start) => expected.frames.find(({ name }) => name.startsWith(start));
+  await compareColors(graph, expected.whole, colors.map(([start, ends]) => [named(start), ends]));
 
   // Zoom by click, and back; by keys; by wheel.
   const render = expected.frames.find(({ depth, name }) => depth === 2 && name === "render" );
@@ -147,7 +119,7 @@ scenario(async ({ browser, page, expected, picture }) => {
   await browser.click("[data-view=table]");
   await compareTable(expected.all, false);
   assert.ok((await table()).some(({ name }) => name === expected.hostile));
-  await browser.choose("#thread", "w");
+  await browser.choose("#thread", "worker");
   await compareTable(expected.worker);
   await picture("table");
   await browser.click("#clear");
@@ -192,8 +164,7 @@ scenario(async ({ browser, page, expected, picture }) => {
 
   // Source lines: those that were sampled have their shares, the text keeps its place, nothing else is embedded.
   await browser.press("4");
-  const cells = `[...document.querySelectorAll("#source .row")].map((row) => [...row.children].map((c) => c.textContent))`;
-  const shown = new Map((await browser.value(cells)).map(([self, total, number, text]) => [Number(number), { self, total, text }]));
+  const shown = new Map((await cells("#source")).map(([self, total, number, text]) => [Number(number), { self, total, text }]));
   for (const { number, self_share, total_share } of expected.lines.filter(({ number }) => shown.has(number))) {
     assert.deepEqual(shown.get(number), {
       self: self_share, total: total_share, text: `    line_${number}("</script>");`,
@@ -233,31 +204,4 @@ scenario(async ({ browser, page, expected, picture }) => {
   await browser.press("ArrowDown");
   assert.match(await browser.text("#chosen"), /^main: weight /);
   await picture("dark");
-
-  /** On the canvas, a frame's upper edge has the colour of its kind. */
-  async function colorsAreOfKinds() {
-    const kinds = [
-      ["main", [[226, 118, 42], [244, 166, 70]]],
-      ["[host]", [[104, 162, 222], [150, 196, 242]]],
-      ["[builtin]", [[108, 190, 128], [152, 216, 160]]],
-      ["[truncated]", [[176, 176, 176], [176, 176, 176]]],
-    ];
-    await browser.mouse("mouseMoved", 5, 5);
-    const { left, top } = await browser.box(graph);
-    const points = [];
-    for (const [start] of kinds) {
-      const frame = expected.frames.find(({ name }) => name.startsWith(start));
-      const [x, y] = await place(graph, frame, expected.whole);
-      points.push([Math.round(x - left), Math.round(y - top - ROW / 2 + 2)]);
-    }
-    // The canvas is read once: more often would make the browser warn.
-    const colors = await browser.value(`(() => {
-      const canvas = document.querySelector("${graph}");
-      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-      return ${JSON.stringify(points)}.map(([x, y]) => [...data.slice(4 * (y * canvas.width + x)).slice(0, 3)]);
-    })()`);
-    kinds.forEach(([start, [from, to]], kind) => {
-      colors[kind].forEach((part, i) => assert.ok(part >= from[i] && part <= to[i], `${start} is ${colors[kind]}`));
-    });
-  }
 });

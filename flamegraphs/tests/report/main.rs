@@ -6,7 +6,10 @@ mod browser;
 mod expected;
 mod profiles;
 
-use flamewalk_flamegraphs::report::{ReportOptions, html};
+use flamewalk_flamegraphs::{
+    comparison::{Comparison, ComparisonOptions},
+    report::{ReportOptions, html, html_comparison},
+};
 use flamewalk_profile::{FrameKind, Profile};
 use serde_json::json;
 
@@ -89,4 +92,67 @@ fn a_profile_without_samples_or_details_is_shown() {
     let frame = profile.intern(flamewalk_profile::Frame::guest("only"));
     profile.add(&[frame], flamewalk_profile::Tally { samples: 0, weight: 7 }).unwrap();
     browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "7 samples" }));
+}
+
+/// The new build parses slower, has lost a function and got another one; a function's hash is another.
+#[test]
+fn a_comparison_shows_either_build_and_their_difference() {
+    const BASE_HASH: &str = "app::step::h0123456789abcdef";
+    const NEW_HASH: &str = "app::step::hfedcba9876543210";
+    let base = profiles::runs(
+        &[(&["main", "parse"], 3_000), (&["main", BASE_HASH, "old"], 2_000), (&["main", "render"], 5_000)],
+        3,
+    );
+    let new = profiles::runs(
+        &[(&["main", "parse"], 4_500), (&["main", NEW_HASH, "fresh"], 2_000), (&["main", "render"], 5_000)],
+        4,
+    );
+    for work in [None, Some((10.0, 10.0))] {
+        let mut options = ComparisonOptions::default();
+        options.work = work;
+        let comparison = Comparison::new(&base, &new, &options).unwrap();
+        let mut page = Vec::new();
+        html_comparison(&base, &new, &comparison, &ReportOptions::default(), &mut page).unwrap();
+
+        let sides = [
+            profiles::together(&base, |name| if name == BASE_HASH { NEW_HASH } else { name }),
+            profiles::together(&new, |name| name),
+        ];
+        let side = |profile: &Profile| {
+            let umbrella = filtered(profile, |sample| {
+                profile.labels(sample.origin.labels).get("tenant") == Some("umbrella")
+            });
+            json!({
+                "frames": frames(&stacks(profile), profile.total().weight),
+                "whole": profile.total().weight,
+                "all": figures(profile, profile),
+                "umbrella": figures(profile, &umbrella),
+            })
+        };
+        let vanished = [vec!["main", NEW_HASH, "old"]];
+        let functions: Vec<_> = comparison
+            .functions
+            .iter()
+            .map(|function| {
+                json!({
+                    "name": function.name,
+                    "base": function.base_name,
+                    "self": function.own.leading().estimate,
+                    "total": function.total.leading().estimate,
+                    "selfIsSignificant": function.own.is_significant(),
+                    "totalIsSignificant": function.total.is_significant(),
+                })
+            })
+            .collect();
+        let parse = comparison.functions.iter().find(|function| function.name == "parse").unwrap();
+        assert!(parse.own.is_significant(), "the page has something to show");
+        let expected = json!({
+            "base": side(&sides[0]),
+            "new": side(&sides[1]),
+            "functions": functions,
+            "vanished": vanished,
+            "perWork": work.is_some(),
+        });
+        browser::run("comparison", &page, &expected);
+    }
 }

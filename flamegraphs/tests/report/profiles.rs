@@ -154,3 +154,45 @@ pub(crate) fn large(stacks: u64) -> Profile {
     }
     profile
 }
+
+/// Five runs of a build: what each of its functions costs, give or take a little.
+pub(crate) fn runs(build: &[(&[&str], u64)], seed: u64) -> Vec<Profile> {
+    let mut numbers = Numbers(seed);
+    (0..5)
+        .map(|_| {
+            let mut profile = Profile::new(metadata(Event::time("cpu")));
+            let tenants = ["acme", "umbrella"]
+                .map(|tenant| profile.intern_labels([("tenant", tenant)].into_iter().collect()));
+            for (stack, samples) in build {
+                let frames: Vec<_> = stack.iter().map(|&name| profile.intern(Frame::guest(name))).collect();
+                let samples = samples + numbers.below(20);
+                for (labels, samples) in tenants.into_iter().zip([samples / 3, samples - samples / 3]) {
+                    let slice = Some(numbers.below(u64::from(SLICES)) as u32);
+                    let origin = Origin { labels, slice, ..Origin::default() };
+                    profile
+                        .add_from(&frames, origin, Tally { samples, weight: samples * 1_000_000 })
+                        .unwrap();
+                }
+            }
+            profile
+        })
+        .collect()
+}
+
+/// All profiles as one, with other names for some functions.
+pub(crate) fn together(profiles: &[Profile], rename: impl Fn(&str) -> &str) -> Profile {
+    let mut sum = Profile::default();
+    for profile in profiles {
+        for sample in profile.samples() {
+            let frames: Vec<_> = profile
+                .stack(sample.stack)
+                .frames
+                .iter()
+                .map(|&id| sum.intern(Frame::guest(rename(&profile.frame(id).name))))
+                .collect();
+            let labels = sum.intern_labels(profile.labels(sample.origin.labels).clone());
+            sum.add_from(&frames, Origin { labels, thread: None, ..sample.origin }, sample.tally).unwrap();
+        }
+    }
+    sum
+}
