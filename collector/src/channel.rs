@@ -1,9 +1,11 @@
 //! What one sampled thread and the collector share for the length of a session.
 
 use std::fmt;
+use std::sync::Arc;
 
 use flamewalk_handler::ring::{Ring, Word};
 use flamewalk_handler::statistics::Counters;
+use flamewalk_profile::Thread;
 
 /// The ring that a thread's handler fills and the collector drains, and the handler's counters.
 pub struct Channel {
@@ -11,28 +13,31 @@ pub struct Channel {
     pub ring: Ring<Box<[Word]>>,
     /// What became of each tick.
     pub counters: Counters,
-    /// The kernel's id of the thread.
-    pub thread_id: i32,
+    /// The thread.
+    pub thread: Thread,
     on_drain: Box<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("thread_id", &self.thread_id).finish_non_exhaustive()
+        f.debug_struct("Channel").field("thread", &self.thread).finish_non_exhaustive()
     }
 }
 
 impl Channel {
     /// A channel whose ring holds `ring_words` words, rounded down to a power of two.
     ///
-    /// The ring's memory is touched here, so that the handler does not take its page faults. `on_drain` is called
-    /// by the collector's thread each time that it drains the ring.
+    /// The ring's memory is touched here, so that the handler does not take its page faults. The thread, of this
+    /// process, is known in profiles by the name that it has now. `on_drain` is called by the collector's thread each
+    /// time that it drains the ring.
+    ///
+    /// The thread has ended, as far as the collector is concerned, when nobody else holds the channel.
     pub fn new(ring_words: usize, thread_id: i32, on_drain: impl Fn() + Send + Sync + 'static) -> Self {
         let words: Box<[Word]> = (0..ring_words).map(|_| Word::default()).collect();
         Self {
             ring: Ring::new(words),
             counters: Counters::default(),
-            thread_id,
+            thread: Thread { id: u64::from(thread_id.unsigned_abs()), name: thread_name(thread_id) },
             on_drain: Box::new(on_drain),
         }
     }
@@ -40,4 +45,11 @@ impl Channel {
     pub(crate) fn drained(&self) {
         (self.on_drain)();
     }
+}
+
+/// A thread's name, which the kernel keeps to 15 bytes.
+fn thread_name(id: i32) -> Option<Arc<str>> {
+    let name = std::fs::read(format!("/proc/self/task/{id}/comm")).ok()?;
+    let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
+    Some(name.into()).filter(|name: &Arc<str>| !name.is_empty())
 }

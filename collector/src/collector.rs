@@ -1,22 +1,24 @@
 //! The collector's thread and how it is told what to do.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use flamewalk_handler::record::Sample;
-use flamewalk_handler::statistics::{LossCause, Tally as Ticks};
+use flamewalk_handler::statistics::LossCause;
 use flamewalk_handler::walk::WalkEnd;
-use flamewalk_profile::{Metadata, Profile, ProfileError, Statistics, Tally};
+use flamewalk_profile::{Labels, Metadata, Profile, ProfileError, Statistics, Tally};
 use flamewalk_symbolizer::HostSymbolizer;
-use flamewalk_symbolizer::registry::CodeRegistry;
+use flamewalk_symbolizer::registry::{CodeRegistry, SampleReader};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::aggregator::Aggregator;
 use crate::channel::Channel;
 use crate::labels::LabelTable;
-use crate::symbols;
+use crate::symbols::{self, Taken};
+use crate::totals::{Totals, difference, sum};
 
 /// How the collector works.
 #[derive(Clone, Debug)]
@@ -24,14 +26,19 @@ use crate::symbols;
 pub struct Options {
     /// How often the rings are drained.
     pub drain_interval: Duration,
-    /// Bound on the memory for distinct stacks, in bytes. Samples of further stacks are lost, and counted.
+    /// About how much memory distinct stacks and what fell on them may take, in bytes. When it is used up, the rarest
+    /// stacks are cut to their youngest frames and merged, which a notice tells; no sample is lost. Each of the
+    /// [`MAX_LABEL_SETS`](crate::MAX_LABEL_SETS) keeps a sum, whatever the bound.
     pub max_stack_bytes: usize,
+    /// How many sums there may be, one for each stack, thread, set of labels and slice of time, before the slices of
+    /// time, of 1 ms at first, double in length.
+    pub max_sums: usize,
 }
 
 impl Default for Options {
-    /// Each 20 ms; 64 MiB.
+    /// Each 20 ms; 64 MiB; 65,536.
     fn default() -> Self {
-        Self { drain_interval: Duration::from_millis(20), max_stack_bytes: 64 << 20 }
+        Self { drain_interval: Duration::from_millis(20), max_stack_bytes: 64 << 20, max_sums: 1 << 16 }
     }
 }
 
@@ -44,7 +51,20 @@ pub enum Sampling {
     Ended,
 }
 
-/// What was collected so far.
+/// What a snapshot holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything since the start, or since the last [`Extent::Rest`].
+    #[default]
+    All,
+    /// As [`Extent::All`]; it is forgotten afterwards, so that each sample is in one such snapshot.
+    Rest,
+    /// What was sampled while the store had all of these labels, among others or not, and nothing else: no name, number
+    /// or thread of others. Its statistics hold what was delivered and no more.
+    Labelled(Labels),
+}
+
+/// What was collected.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The stacks, with the metadata that was asked for and the statistics filled in.
@@ -59,8 +79,7 @@ pub struct Snapshot {
 pub struct CollectorGone;
 
 enum Message {
-    Add(Arc<Channel>),
-    Snapshot(Box<Metadata>, Sampling, Sender<Result<Snapshot, ProfileError>>),
+    Snapshot(Box<Metadata>, Sampling, Extent, Sender<Result<Snapshot, ProfileError>>),
     Statistics(Sender<Statistics>),
 }
 
@@ -68,6 +87,9 @@ enum Message {
 #[derive(Debug)]
 pub struct Collector {
     messages: Option<Sender<Message>>,
+    /// Channels that the thread has not yet seen. No message: the thread has to know of each that a sample can be in
+    /// before it lets go of code.
+    added: Arc<Mutex<Vec<Arc<Channel>>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -85,12 +107,19 @@ impl Collector {
         options: &Options,
     ) -> io::Result<Self> {
         let (messages, inbox) = crossbeam_channel::unbounded();
+        let added = Arc::default();
         let mut session = Session {
-            registry,
+            reader: SampleReader::new(registry),
             labels,
             host,
+            added: Arc::clone(&added),
             channels: Vec::new(),
-            aggregator: Aggregator::new(options.max_stack_bytes),
+            threads: 0,
+            ended: Totals::default(),
+            ended_high_water: 0.0,
+            taken: Totals::default(),
+            aggregator: Aggregator::new(options, monotonic_time()),
+            options: options.clone(),
             record: Vec::new(),
         };
         // A deadline has to be a time that the clock can have.
@@ -98,17 +127,17 @@ impl Collector {
         let thread = std::thread::Builder::new()
             .name("flamewalk".into())
             .spawn(move || session.run(&inbox, interval))?;
-        Ok(Self { messages: Some(messages), thread: Some(thread) })
+        Ok(Self { messages: Some(messages), added, thread: Some(thread) })
     }
 
-    /// Drains `channel` from now on, for as long as the collector lives.
+    /// Drains `channel` from now on, until nobody else holds it: to be called before samples are written to it.
     pub fn add(&self, channel: Arc<Channel>) {
-        self.send(Message::Add(channel));
+        self.added.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
     }
 
-    /// Drains all rings and makes a profile of everything collected since the start. `metadata` is the
-    /// profile's, in which the statistics and the symbolizer's notices are filled in. Symbols are looked up on
-    /// the collector's thread; the caller waits for it.
+    /// Drains all rings and makes a profile of what was collected. `metadata` is the profile's, in which the length of
+    /// the slices of time, the statistics and the symbolizer's notices are filled in. Symbols are looked up on the
+    /// collector's thread; the caller waits for it.
     ///
     /// # Errors
     ///
@@ -117,13 +146,14 @@ impl Collector {
         &self,
         metadata: Metadata,
         sampling: Sampling,
+        extent: Extent,
     ) -> Result<Result<Snapshot, ProfileError>, CollectorGone> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.send(Message::Snapshot(Box::new(metadata), sampling, reply));
+        self.send(Message::Snapshot(Box::new(metadata), sampling, extent, reply));
         answer.recv().map_err(|_| CollectorGone)
     }
 
-    /// What became of the ticks so far.
+    /// What became of the ticks so far, or since the last [`Extent::Rest`].
     ///
     /// # Errors
     ///
@@ -157,11 +187,21 @@ impl Drop for Collector {
 
 /// What the collector's thread owns.
 struct Session {
-    registry: Arc<CodeRegistry>,
+    reader: SampleReader,
     labels: Arc<LabelTable>,
     host: HostSymbolizer,
-    channels: Vec<Arc<Channel>>,
+    added: Arc<Mutex<Vec<Arc<Channel>>>>,
+    /// With the number of the thread.
+    channels: Vec<(u64, Arc<Channel>)>,
+    /// How many channels there have been.
+    threads: u64,
+    /// The sums of the channels that are gone.
+    ended: Totals,
+    ended_high_water: f64,
+    /// What the profiles have told that were the rest up to then.
+    taken: Totals,
     aggregator: Aggregator,
+    options: Options,
     /// The record that is being read; kept to reuse its memory.
     record: Vec<u64>,
 }
@@ -172,15 +212,14 @@ impl Session {
         let mut next_drain = Instant::now() + interval;
         loop {
             match inbox.recv_deadline(next_drain) {
-                Ok(Message::Add(channel)) => self.channels.push(channel),
-                Ok(Message::Snapshot(metadata, sampling, reply)) => {
+                Ok(Message::Snapshot(metadata, sampling, extent, reply)) => {
                     self.drain();
                     // Nobody waiting for the answer is no error.
-                    let _ = reply.send(self.snapshot(*metadata, sampling));
+                    let _ = reply.send(self.snapshot(*metadata, sampling, &extent));
                 }
                 Ok(Message::Statistics(reply)) => {
                     self.drain();
-                    let _ = reply.send(self.statistics(Sampling::Ongoing));
+                    let _ = reply.send(self.statistics(Sampling::Ongoing, &self.totals()));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.drain();
@@ -192,89 +231,178 @@ impl Session {
     }
 
     fn drain(&mut self) {
-        for channel in &self.channels {
-            channel.drained();
-            // What arrives while this runs may wait for the next time: a bound on the work.
-            let mut words_left = channel.ring.capacity();
-            loop {
-                self.record.clear();
-                if words_left == 0 || !channel.ring.pop(|word| self.record.push(word)) {
-                    break;
+        // In this order: what is retired by now is in no sample that a channel of the list does not have by now.
+        let retired = self.reader.retired();
+        for channel in self.added.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            self.channels.push((self.threads, channel));
+            self.threads += 1;
+        }
+        let mut channels = std::mem::take(&mut self.channels);
+        channels.retain_mut(|(number, channel)| {
+            // If nobody else holds it, nothing is written any more, and all that was is visible.
+            let has_ended = Arc::get_mut(channel).is_some();
+            self.drain_channel(*number, channel);
+            if has_ended {
+                self.ended.add(&Totals::of(&channel.counters));
+                self.ended_high_water = self.ended_high_water.max(high_water(channel));
+            }
+            !has_ended
+        });
+        self.channels = channels;
+        for image in &retired {
+            self.aggregator.resolve(*image, self.reader.registry());
+        }
+        self.reader.release(&retired);
+    }
+
+    fn drain_channel(&mut self, number: u64, channel: &Channel) {
+        channel.drained();
+        // What arrives while this runs may wait for the next time: a bound on the work.
+        let mut words_left = channel.ring.capacity();
+        loop {
+            self.record.clear();
+            if words_left == 0 || !channel.ring.pop(|word| self.record.push(word)) {
+                break;
+            }
+            words_left = words_left.saturating_sub(self.record.len());
+            match Sample::decode(&self.record) {
+                Some(sample) => {
+                    self.aggregator.add(&sample, number, &channel.thread, self.reader.registry());
                 }
-                words_left = words_left.saturating_sub(self.record.len());
-                match Sample::decode(&self.record) {
-                    Some(sample) => self.aggregator.add(&sample, &self.registry),
-                    None => {
-                        debug_assert!(false, "the handler wrote a record that is none: {:x?}", self.record)
-                    }
+                None => {
+                    debug_assert!(false, "the handler wrote a record that is none: {:x?}", self.record)
                 }
             }
         }
     }
 
-    fn snapshot(&mut self, metadata: Metadata, sampling: Sampling) -> Result<Snapshot, ProfileError> {
+    fn snapshot(
+        &mut self,
+        metadata: Metadata,
+        sampling: Sampling,
+        extent: &Extent,
+    ) -> Result<Snapshot, ProfileError> {
         let mut profile = Profile::new(metadata);
-        symbols::add_stacks(&self.aggregator, &self.registry, &mut self.host, &mut profile)?;
-        profile.metadata.statistics = self.statistics(sampling);
-        profile.metadata.notices.extend(self.registry.notices());
+        profile.metadata.slice = Some(Duration::from_nanos(self.aggregator.slices.length()));
+        let only = match extent {
+            Extent::Labelled(labels) => Some(labels),
+            Extent::All | Extent::Rest => None,
+        };
+        let registry = self.reader.registry();
+        let taken = symbols::add_stacks(
+            &self.aggregator,
+            registry,
+            &self.labels,
+            &mut self.host,
+            only,
+            &mut profile,
+        )?;
+        let bound = self.options.max_stack_bytes;
+        profile.metadata.notices.extend(taken.about_memory(profile.total(), bound));
+        profile.metadata.notices.extend(taken.notices);
+        let in_use = self.channels.iter().map(|(_, channel)| high_water(channel));
+        let ring_high_water = in_use.fold(self.ended_high_water, f64::max);
+        if only.is_some() {
+            let mut statistics = Statistics::default();
+            statistics.delivered = profile.total();
+            statistics.ticks = profile.total();
+            profile.metadata.statistics = statistics;
+            return Ok(Snapshot { profile, ring_high_water: 0.0 });
+        }
         profile.metadata.notices.extend(self.labels.notices());
         profile.metadata.notices.extend_from_slice(self.host.notices());
-        let in_use =
-            |channel: &Arc<Channel>| channel.ring.high_water() as f64 / channel.ring.capacity().max(1) as f64;
-        Ok(Snapshot { profile, ring_high_water: self.channels.iter().map(in_use).fold(0.0, f64::max) })
+        let totals = self.totals();
+        profile.metadata.statistics = self.statistics(sampling, &totals);
+        if *extent == Extent::Rest {
+            self.forget(&totals, &profile.metadata.statistics);
+        }
+        Ok(Snapshot { profile, ring_high_water })
     }
 
-    fn statistics(&self, sampling: Sampling) -> Statistics {
-        let sum = |of: &dyn Fn(&Channel) -> Ticks| {
-            self.channels.iter().fold(Tally::default(), |sum, channel| {
-                let more = of(channel);
-                Tally { samples: sum.samples + more.ticks, weight: sum.weight + more.weight }
-            })
-        };
+    /// Begins anew after a profile with these statistics, which came from these totals.
+    fn forget(&mut self, totals: &Totals, statistics: &Statistics) {
+        let unlocated = self.aggregator.unlocated();
+        let delivered = sum(statistics.delivered, unlocated);
+        let ticks = sum(self.taken.all, statistics.ticks);
+        // Not what the counters say by now, which can be ahead of what was drained.
+        self.taken = Totals { all: ticks, delivered: sum(self.taken.delivered, delivered), ..totals.clone() };
+        self.aggregator = Aggregator::new(&self.options, monotonic_time());
+    }
+
+    /// What the handlers have counted since the session began.
+    fn totals(&self) -> Totals {
+        let mut totals = self.ended.clone();
+        self.channels.iter().for_each(|(_, channel)| totals.add(&Totals::of(&channel.counters)));
+        totals
+    }
+
+    fn statistics(&self, sampling: Sampling, totals: &Totals) -> Statistics {
+        let new = totals.since(&self.taken);
+        let unlocated = self.aggregator.unlocated();
         let mut statistics = Statistics::default();
-        statistics.outside = sum(&|channel| channel.counters.outside());
-        let dropped_here = [
-            ("memory bound reached", self.aggregator.overflow()),
-            (LossCause::UnknownCode.describe(), self.aggregator.unlocated()),
-        ];
-        let by_handler =
-            LossCause::ALL.map(|cause| (cause.describe(), sum(&|channel| channel.counters.lost(cause))));
-        for (cause, tally) in by_handler.into_iter().chain(dropped_here) {
+        statistics.outside = new.outside;
+        let by_handler = LossCause::ALL.iter().zip(&new.lost).map(|(cause, tally)| (*cause, *tally));
+        for (cause, tally) in by_handler.chain([(LossCause::UnknownCode, unlocated)]) {
             if tally != Tally::default() {
-                let entry: &mut Tally = statistics.lost.entry(cause.into()).or_default();
-                entry.samples += tally.samples;
-                entry.weight += tally.weight;
+                let entry: &mut Tally = statistics.lost.entry(cause.describe().into()).or_default();
+                *entry = sum(*entry, tally);
             }
         }
         match sampling {
             Sampling::Ended => {
-                statistics.ticks = sum(&|channel| channel.counters.all());
+                statistics.ticks = new.all;
                 // What the handler has delivered and was dropped here is not delivered.
-                statistics.delivered = sum(&|channel| channel.counters.delivered());
-                for (_, tally) in dropped_here {
-                    statistics.delivered.samples -= tally.samples;
-                    statistics.delivered.weight -= tally.weight;
-                }
+                statistics.delivered = difference(new.delivered, unlocated);
             }
             // The counters move on one by one while they are read, and ahead of what was drained.
             Sampling::Ongoing => {
                 statistics.delivered = self.aggregator.delivered();
-                for tally in [statistics.delivered, statistics.outside, statistics.total_lost()] {
-                    statistics.ticks.samples += tally.samples;
-                    statistics.ticks.weight += tally.weight;
-                }
+                let fates = [statistics.delivered, statistics.outside, statistics.total_lost()];
+                statistics.ticks = fates.into_iter().fold(Tally::default(), sum);
             }
         }
-        let (delivered, truncated) = (statistics.delivered, self.aggregator.truncated());
-        let whole = Tally {
-            samples: delivered.samples - truncated.samples,
-            weight: delivered.weight - truncated.weight,
-        };
+        let truncated = self.aggregator.truncated();
+        let whole = difference(statistics.delivered, truncated);
         for (end, tally) in [(WalkEnd::EntryTrampoline, whole), (WalkEnd::FrameLimit, truncated)] {
             if tally != Tally::default() {
                 statistics.walk_ends.insert(end.describe().into(), tally);
             }
         }
         statistics
+    }
+}
+
+/// The most that a ring was in use, as a share of its capacity.
+fn high_water(channel: &Channel) -> f64 {
+    channel.ring.high_water() as f64 / channel.ring.capacity().max(1) as f64
+}
+
+/// Nanoseconds of the clock that handlers take their times from.
+fn monotonic_time() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Taken {
+    /// What the bound on memory has cost, one sentence each.
+    fn about_memory(&self, total: Tally, bound: usize) -> impl Iterator<Item = String> {
+        let share = |part: Tally| part.samples as f64 * 100.0 / total.samples.max(1) as f64;
+        let bound = bound as f64 / f64::from(1 << 20);
+        let (merged, without_origin) = (self.merged, self.without_origin);
+        let about_stacks = (merged != Tally::default()).then(|| {
+            format!(
+                "the memory for stacks ({bound:.1} MiB) was used up: the rarest were cut to their youngest frames, with \
+                 {merged} of the samples ({:.1} %)",
+                share(merged)
+            )
+        });
+        let about_origins = (without_origin != Tally::default()).then(|| {
+            format!(
+                "the memory for stacks ({bound:.1} MiB) was used up: thread and time of {without_origin} of the samples \
+                 ({:.1} %) were let go of",
+                share(without_origin)
+            )
+        });
+        about_stacks.into_iter().chain(about_origins)
     }
 }

@@ -2,22 +2,25 @@
 //!
 //! ```text
 //!   Channel (ring, counters) ──┐
-//!   Channel                  ──┼─▶ drain ─▶ Aggregator: distinct stacks ─▶ (on request) symbols ─▶ Profile
+//!   Channel                  ──┼─▶ drain ─▶ aggregator: distinct stacks ─▶ (on request) symbols ─▶ Profile
 //!   Channel                  ──┘              ▲ CodeRegistry: address and generation to image and offset
 //! ```
 //!
 //! Its memory is bounded by [`Options::max_stack_bytes`], and its work is proportional to the samples for
-//! draining and to the distinct stacks for symbols.
+//! draining and to the distinct stacks for symbols. It holds neither threads that have ended nor code that is
+//! unloaded: their sums and the names of their frames are kept, and the rest is let go of when the rings are drained.
 
 #![forbid(unsafe_code)]
 
 mod aggregator;
 mod channel;
 mod collector;
+mod frame_table;
 mod labels;
+mod merge;
 mod symbols;
+mod totals;
 
-pub use aggregator::Aggregator;
 pub use channel::Channel;
-pub use collector::{Collector, CollectorGone, Options, Sampling, Snapshot};
+pub use collector::{Collector, CollectorGone, Extent, Options, Sampling, Snapshot};
 pub use labels::{LabelTable, MAX_LABEL_BYTES, MAX_LABEL_SETS, MAX_LABELS, OTHERS};

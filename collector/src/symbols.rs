@@ -2,74 +2,144 @@
 
 use std::collections::HashMap;
 
-use flamewalk_profile::{Frame, FrameId, FrameKind, Profile, ProfileError, SourceLocation};
+use flamewalk_profile::{
+    Frame, FrameId, FrameKind, Labels, LabelsId, Origin, Profile, ProfileError, SourceLocation, Tally,
+};
 use flamewalk_symbolizer::registry::{CodeRegistry, ImageId};
 use flamewalk_symbolizer::{CodeAddress, HostCall, HostSymbolizer, SymbolFrame};
 
-use crate::aggregator::{Aggregator, LocatedFrame};
+use crate::aggregator::Aggregator;
+use crate::frame_table::{FrameIndex, FrameTable, LocatedFrame};
+use crate::labels::LabelTable;
+use crate::totals;
 
 /// Stands for native frames of the host that could not be found.
 const HOST_GAP: &str = "(missing host frames)";
 
-/// Adds all of `aggregator`'s stacks to `profile`.
+/// What a profile takes out of an aggregate.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Samples on stacks that were cut to save memory.
+    pub(crate) merged: Tally,
+    /// Samples whose thread and time were let go of to save memory, on stacks as they were.
+    pub(crate) without_origin: Tally,
+    /// What symbolizers have to tell about the code of the stacks.
+    pub(crate) notices: Vec<String>,
+}
+
+/// Adds the stacks of an aggregate to `profile`: all, or what fell on them with all of the labels in `only`.
 pub(crate) fn add_stacks(
     aggregator: &Aggregator,
     registry: &CodeRegistry,
+    labels: &LabelTable,
     host: &mut HostSymbolizer,
+    only: Option<&Labels>,
     profile: &mut Profile,
-) -> Result<(), ProfileError> {
-    host.look_up(aggregator.stacks().flat_map(|(frames, _)| frames).filter_map(|frame| match frame {
-        LocatedFrame::Host(address) => Some(*address),
+) -> Result<Taken, ProfileError> {
+    let mut label_ids: HashMap<u64, Option<LabelsId>> = HashMap::new();
+    let mut label_id = |number, profile: &mut Profile| {
+        *label_ids.entry(number).or_insert_with(|| {
+            let set = labels.get(number);
+            let is_wanted =
+                only.is_none_or(|only| only.iter().all(|(key, value)| set.get(key) == Some(value)));
+            is_wanted.then(|| profile.intern_labels(set))
+        })
+    };
+    let mut sums = Vec::new();
+    for (key, sum) in &aggregator.sums {
+        sums.extend(label_id(key.labels, profile).map(|labels| (*key, *sum, labels)));
+    }
+    let mut is_wanted = vec![false; aggregator.stacks.len()];
+    sums.iter().for_each(|(key, _, _)| is_wanted[key.stack as usize] = true);
+    let stacks = || aggregator.stacks.iter().zip(&is_wanted).filter(|(_, wanted)| **wanted);
+    let frames = || stacks().flat_map(|(stack, _)| stack.iter().copied());
+    host.look_up(frames().filter_map(|frame| match aggregator.frames.get(frame).0 {
+        LocatedFrame::Host(address) => Some(address),
         _ => None,
     }));
-    let mut symbols = Symbols { registry, host, known: HashMap::new() };
-    let mut frames = Vec::new();
-    for (located, tally) in aggregator.stacks() {
-        frames.clear();
-        for (index, frame) in located.iter().enumerate() {
-            symbols.push(profile, *frame, located.get(index + 1).copied(), &mut frames);
+
+    let mut symbols = Symbols { frames: &aggregator.frames, registry, host, known: HashMap::new() };
+    let mut taken = Taken::default();
+    let mut of_stack: Vec<Option<Box<[FrameId]>>> = vec![None; aggregator.stacks.len()];
+    for (key, sum, labels) in sums {
+        let index = key.stack as usize;
+        let Some(stack) = aggregator.stacks.get_index(index) else { continue };
+        let ids = of_stack[index].get_or_insert_with(|| symbols.stack(profile, stack));
+        let thread = key.thread.and_then(|number| aggregator.threads.get(&number));
+        let thread = thread.map(|thread| profile.intern_thread(thread.clone()));
+        let id = profile.add_from(ids, Origin { thread, labels, slice: key.slice }, sum.tally)?;
+        if let Some(headroom) = sum.headroom {
+            profile.note_headroom(id, headroom);
         }
-        frames.reverse();
-        profile.add(&frames, tally)?;
+        let oldest = stack.last().map(|frame| aggregator.frames.get(*frame).0);
+        if oldest == Some(LocatedFrame::Merged) {
+            taken.merged = totals::sum(taken.merged, sum.tally);
+        } else if key.thread.is_none() {
+            taken.without_origin = totals::sum(taken.without_origin, sum.tally);
+        }
     }
-    Ok(())
+    taken.notices = aggregator.frames.notices(frames(), registry);
+    Ok(taken)
 }
 
 struct Symbols<'a> {
+    frames: &'a FrameTable,
     registry: &'a CodeRegistry,
     host: &'a mut HostSymbolizer,
-    /// The profile's frames for a located frame and, for a host call, its caller; youngest first.
-    known: HashMap<(LocatedFrame, Option<LocatedFrame>), Vec<FrameId>>,
+    /// The profile's frames for a located one, youngest first.
+    known: HashMap<FrameIndex, Box<[FrameId]>>,
 }
 
 impl Symbols<'_> {
-    fn push(
-        &mut self,
-        profile: &mut Profile,
-        frame: LocatedFrame,
-        older: Option<LocatedFrame>,
-        frames: &mut Vec<FrameId>,
-    ) {
-        let caller = older.filter(|_| matches!(frame, LocatedFrame::HostCall(_)));
-        let ids = self.known.entry((frame, caller)).or_insert_with(|| {
-            let symbols = match frame {
-                LocatedFrame::Instruction(image, offset) => {
-                    guest_frames(self.registry, image, CodeAddress::Instruction(offset))
+    /// The profile's frames of a stack, oldest first.
+    fn stack(&mut self, profile: &mut Profile, stack: &[FrameIndex]) -> Box<[FrameId]> {
+        let mut ids = Vec::new();
+        for index in stack {
+            let frames = self.known.entry(*index).or_insert_with(|| {
+                let intern = |frame| profile.intern(frame);
+                match self.frames.get(*index) {
+                    (_, Some(named)) => named.iter().cloned().map(intern).collect(),
+                    (LocatedFrame::Host(address), _) => {
+                        self.host.frames(address).iter().cloned().map(host_frame).map(intern).collect()
+                    }
+                    (located, None) => image_frames(self.registry, located).into_iter().map(intern).collect(),
                 }
-                LocatedFrame::ReturnAddress(image, offset) => {
-                    guest_frames(self.registry, image, CodeAddress::ReturnAddress(offset))
-                }
-                LocatedFrame::HostCall(trampoline) => vec![host_call(self.registry, trampoline, caller)],
-                LocatedFrame::Host(address) => {
-                    self.host.frames(address).iter().cloned().map(host_frame).collect()
-                }
-                LocatedFrame::HostGap => vec![Frame::new(FrameKind::Host, HOST_GAP)],
-                LocatedFrame::Truncated => vec![Frame::truncated()],
-            };
-            symbols.into_iter().map(|symbol| profile.intern(symbol)).collect()
-        });
-        frames.extend_from_slice(ids);
+            });
+            ids.extend_from_slice(frames);
+        }
+        if ids.is_empty() {
+            // Nobody knows the code of any frame; what fell on it counts all the same.
+            ids.push(profile.intern(Frame::truncated()));
+        }
+        ids.reverse();
+        ids.into()
     }
+}
+
+/// The frames that a located one stands for, youngest first, by the image that it lies in; of the host's own, which
+/// lie in none, there are none.
+pub(crate) fn image_frames(registry: &CodeRegistry, located: LocatedFrame) -> Vec<Frame> {
+    match located {
+        LocatedFrame::Instruction(image, offset) => {
+            guest_frames(registry, image, CodeAddress::Instruction(offset))
+        }
+        LocatedFrame::ReturnAddress(image, offset) => {
+            guest_frames(registry, image, CodeAddress::ReturnAddress(offset))
+        }
+        LocatedFrame::HostCall { returns_to, trampoline } => {
+            vec![host_call(registry, returns_to, trampoline)]
+        }
+        LocatedFrame::Host(_) => Vec::new(),
+        LocatedFrame::HostGap => vec![Frame::new(FrameKind::Host, HOST_GAP)],
+        LocatedFrame::Truncated | LocatedFrame::Merged => vec![Frame::truncated()],
+    }
+}
+
+/// What an image's symbolizer has to tell the user, complete for the frames that were looked up.
+pub(crate) fn image_notices(registry: &CodeRegistry, image: ImageId) -> Vec<String> {
+    let notices = registry
+        .with_symbolizer(image, |symbolizer| symbolizer.notices().iter().map(ToString::to_string).collect());
+    notices.unwrap_or_default()
 }
 
 fn guest_frames(registry: &CodeRegistry, image: ImageId, address: CodeAddress) -> Vec<Frame> {
@@ -104,18 +174,10 @@ fn host_frame(symbol: SymbolFrame) -> Frame {
 }
 
 /// Names a host call by the trampoline that was taken and the call in the guest.
-fn host_call(
-    registry: &CodeRegistry,
-    trampoline: Option<(ImageId, u32)>,
-    caller: Option<LocatedFrame>,
-) -> Frame {
-    let called = match caller {
-        Some(LocatedFrame::ReturnAddress(image, return_address)) => {
-            let trampoline = trampoline.and_then(|(of, offset)| (of == image).then_some(offset));
-            registry.with_symbolizer(image, |symbolizer| symbolizer.host_call(return_address, trampoline))
-        }
-        _ => None,
-    };
+fn host_call(registry: &CodeRegistry, returns_to: Option<(ImageId, u32)>, trampoline: Option<u32>) -> Frame {
+    let called = returns_to.and_then(|(image, address)| {
+        registry.with_symbolizer(image, |symbolizer| symbolizer.host_call(address, trampoline))
+    });
     match called {
         Some(HostCall::Import { module, name }) => Frame::host_call(module, name),
         Some(HostCall::Builtin { name }) => Frame::builtin(name),

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use flamewalk_collector::{Channel, Collector, LabelTable, Sampling, Snapshot};
+use flamewalk_collector::{Channel, Collector, Extent, LabelTable, Sampling, Snapshot};
 use flamewalk_profile::{Metadata, Profile, Statistics};
 use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::CodeRegistry;
@@ -167,7 +167,7 @@ impl Session {
         metadata.notices.extend(self.notices.iter().cloned());
         let is_time = metadata.event.unit == flamewalk_profile::Unit::Nanoseconds;
         metadata.period = is_time.then(|| plan.period());
-        let Snapshot { mut profile, .. } = self.collector.snapshot(metadata, sampling)??;
+        let Snapshot { mut profile, .. } = self.collector.snapshot(metadata, sampling, Extent::All)??;
         let ticks = profile.metadata.statistics.ticks;
         // Per second of what is sampled: of CPU time, or of time that passes.
         let seconds = if is_time { ticks.weight as f64 / 1e9 } else { duration.as_secs_f64() };
