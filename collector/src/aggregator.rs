@@ -270,3 +270,6 @@ fn headroom(header: &Header) -> Option<Headroom> {
     }
     Some(Headroom { deepest_use: u64::from(used), least_left: u64::from(left) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,30 @@ pub(crate) fn add_stacks(
     Ok(taken)
 }
 
+impl Taken {
+    /// What the bound on memory has cost, one sentence each.
+    pub(crate) fn about_memory(&self, total: Tally, bound: usize) -> impl Iterator<Item = String> {
+        let share = |part: Tally| part.samples as f64 * 100.0 / total.samples.max(1) as f64;
+        let bound = bound as f64 / f64::from(1 << 20);
+        let (merged, without_origin) = (self.merged, self.without_origin);
+        let about_stacks = (merged != Tally::default()).then(|| {
+            format!(
+                "the memory for stacks ({bound:.1} MiB) was used up: the rarest were cut to their youngest frames, with \
+                 {merged} of the samples ({:.1} %)",
+                share(merged)
+            )
+        });
+        let about_origins = (without_origin != Tally::default()).then(|| {
+            format!(
+                "the memory for stacks ({bound:.1} MiB) was used up: thread and time of {without_origin} of the samples \
+                 ({:.1} %) were let go of",
+                share(without_origin)
+            )
+        });
+        about_stacks.into_iter().chain(about_origins)
+    }
+}
+
 struct Symbols<'a> {
     frames: &'a FrameTable,
     registry: &'a CodeRegistry,

@@ -19,7 +19,7 @@ use flamewalk_symbolizer::{CodeAddress, CodeImage, Symbolizer};
 use wasmtime::{Caller, Engine, Extern, Func, Instance, Module, Store, WasmBacktrace};
 
 use crate::error::Error;
-use crate::{layout, profiler, thread};
+use crate::{layout, registration, thread};
 
 /// `check.wat`: three functions that call each other with arguments of their own, and calls of the host in the
 /// innermost. As a binary, since an embedder's Wasmtime need not read text.
@@ -37,7 +37,7 @@ pub(crate) fn check(engine: &Engine) -> Result<(), Error> {
     let refused = |error: wasmtime::Error| Error::Store { message: format!("{error:#}") };
     let module = Module::new(engine, GUEST).map_err(refused)?;
     // SAFETY: the module is borrowed until the end of this function and keeps its image mapped.
-    let image = Arc::new(CodeImage::parse(unsafe { profiler::image_bytes(module.image_range()) })?);
+    let image = Arc::new(CodeImage::parse(unsafe { registration::image_bytes(module.image_range()) })?);
     check_prologues(&module, &image)?;
 
     let mut store = Store::new(engine, Vec::<Result<(), String>>::new());

@@ -58,6 +58,12 @@ pub enum Error {
     /// Code could not be registered.
     #[error(transparent)]
     Code(#[from] flamewalk_symbolizer::Error),
+    /// Code that became executable is in no image of Wasmtime's.
+    #[error("there is no image of Wasmtime's around the code at {text:x?}")]
+    NoImage {
+        /// The addresses of the code.
+        text: std::ops::Range<usize>,
+    },
     /// The separate symbols are those of other code than the guest's binary.
     #[error("the symbols are not those of the guest: {0}")]
     Symbols(#[source] flamewalk_symbolizer::Error),

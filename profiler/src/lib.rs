@@ -25,6 +25,7 @@
 //! See the pages on [accuracy], [overhead] and [security].
 
 mod check;
+mod code_memory;
 mod error;
 mod event;
 mod host;
@@ -33,17 +34,20 @@ mod options;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod oracle;
 mod profiler;
+mod registration;
 mod session;
 mod signal;
 mod source;
 mod store;
 mod thread;
 
+pub use code_memory::ProfiledCodeMemory;
 pub use error::Error;
 pub use event::{Event, PerfEvent, UnknownEvent};
 pub use flamewalk_profile as profile;
 pub use options::{Options, defaults};
-pub use profiler::{Guest, Profiler};
+pub use profiler::Profiler;
+pub use registration::{Guest, Registration};
 pub use store::{Entered, StoreHook};
 
 /// The version of Wasmtime whose guests can be profiled: the one that this crate was built with.

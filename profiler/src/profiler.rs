@@ -3,17 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flamewalk_profile::{Metadata, Profile, Statistics};
-use flamewalk_symbolizer::registry::ImageId;
-use flamewalk_symbolizer::{CodeImage, GuestBinary, Symbolizer};
+use flamewalk_collector::Extent;
+use flamewalk_profile::{Labels, Metadata, Profile, Statistics};
 use wasmtime::component::Component;
 use wasmtime::{AsContextMut, Engine, Func, Instance, Module, Store};
 
-use crate::check;
 use crate::error::Error;
 use crate::options::Options;
+use crate::registration::{Code, Guest, KeptCode, Registration};
 use crate::session::Shared;
 use crate::store::StoreHook;
+use crate::{check, code_memory};
 
 /// Whether there is a profiler in this process.
 static EXISTS: AtomicBool = AtomicBool::new(false);
@@ -21,42 +21,6 @@ static EXISTS: AtomicBool = AtomicBool::new(false);
 /// `(module (func (export "")))`: a function to find a store's context by.
 const PROBE: &[u8] =
     b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x04\x01\0\0\0\x0a\x04\x01\x02\0\x0b";
-
-/// What is known of a guest besides its compiled code.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Guest {
-    /// What the guest is called in profiles that hold several.
-    pub name: String,
-    /// The WebAssembly binary that was compiled: the source of lines and of the names of host calls.
-    pub binary: Option<Arc<[u8]>>,
-    /// A binary with the same code and more symbols, for a guest that was stripped.
-    pub symbols: Option<Arc<[u8]>>,
-}
-
-impl Guest {
-    /// A guest with its name.
-    pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..Self::default() }
-    }
-
-    /// Adds the binary that was compiled.
-    pub fn binary(self, binary: impl Into<Arc<[u8]>>) -> Self {
-        Self { binary: Some(binary.into()), ..self }
-    }
-
-    /// Adds a binary with the same code and more symbols.
-    pub fn symbols(self, symbols: impl Into<Arc<[u8]>>) -> Self {
-        Self { symbols: Some(symbols.into()), ..self }
-    }
-}
-
-/// Keeps the code of a registered guest in memory.
-#[derive(Debug)]
-enum Code {
-    Module { _module: Module },
-    Component { _component: Component },
-}
 
 /// A sampling profiler for the guests of this process.
 ///
@@ -70,8 +34,8 @@ enum Code {
 #[derive(Debug)]
 pub struct Profiler {
     shared: Arc<Shared>,
-    /// The code of registered guests, so that its addresses are not used for anything else meanwhile.
-    code: Mutex<Vec<(ImageId, Code)>>,
+    /// The code of registered guests.
+    code: Arc<KeptCode>,
     /// The probe, compiled for the engine of the last store that was attached, which has been checked.
     probe: Mutex<Option<Module>>,
     /// Makes room for the next profiler when it is dropped, which is last.
@@ -111,9 +75,11 @@ impl Profiler {
             return Err(Error::FrameLimit);
         }
         let only = OnlyOne::new()?;
+        let shared = Shared::new(options);
+        code_memory::begin(&shared.registry);
         Ok(Self {
-            shared: Arc::new(Shared::new(options)),
-            code: Mutex::default(),
+            code: Arc::new(KeptCode::new(Arc::clone(&shared.registry))),
+            shared: Arc::new(shared),
             probe: Mutex::default(),
             _only: only,
         })
@@ -121,17 +87,16 @@ impl Profiler {
 
     /// Makes the functions of a module known. Frames in code that is not registered cannot be shown.
     ///
-    /// The module stays in memory for as long as the profiler.
+    /// The module stays in memory for as long as the profiler, or until [`Registration::end`]. An engine with a
+    /// [`ProfiledCodeMemory`](crate::ProfiledCodeMemory) has its modules known without this, and none is kept in
+    /// memory: there, this adds what `guest` says.
     ///
     /// # Errors
     ///
     /// [`Error::Code`] if the image is not one that this version understands; [`Error::Register`] if it is registered
     /// already; [`Error::Symbols`] if the symbols are not those of the binary.
-    pub fn register_module(&self, module: &Module, guest: Guest) -> Result<(), Error> {
-        let text = module.text().as_ptr().addr();
-        // SAFETY: the module keeps its image mapped, and `module` is borrowed meanwhile.
-        let image = unsafe { image_bytes(module.image_range()) };
-        self.register(image, text, guest, Code::Module { _module: module.clone() })
+    pub fn register_module(&self, module: &Module, guest: Guest) -> Result<Registration, Error> {
+        self.code.register(Code::Module(module.clone()), guest)
     }
 
     /// Makes the functions of all modules of a component known; see [`Profiler::register_module`].
@@ -139,23 +104,8 @@ impl Profiler {
     /// # Errors
     ///
     /// As for [`Profiler::register_module`].
-    pub fn register_component(&self, component: &Component, guest: Guest) -> Result<(), Error> {
-        let text = component.text().as_ptr().addr();
-        // SAFETY: the component keeps its image mapped, and `component` is borrowed meanwhile.
-        let image = unsafe { image_bytes(component.image_range()) };
-        self.register(image, text, guest, Code::Component { _component: component.clone() })
-    }
-
-    fn register(&self, image: &[u8], text: usize, guest: Guest, code: Code) -> Result<(), Error> {
-        let image = CodeImage::parse(image)?;
-        let binary = guest.binary.map(GuestBinary::from);
-        let symbols = guest.symbols.map(GuestBinary::from);
-        let parsed = Arc::new(image);
-        let symbolizer =
-            Symbolizer::new(Arc::clone(&parsed), guest.name, binary, symbols).map_err(Error::Symbols)?;
-        let id = self.shared.registry.register(text, &parsed, symbolizer)?;
-        self.code.lock().unwrap_or_else(PoisonError::into_inner).push((id, code));
-        Ok(())
+    pub fn register_component(&self, component: &Component, guest: Guest) -> Result<Registration, Error> {
+        self.code.register(Code::Component(component.clone()), guest)
     }
 
     /// Attaches a store through its call hook: the guests that it runs, on whatever thread, are sampled.
@@ -236,7 +186,27 @@ impl Profiler {
     ///
     /// [`Error::NotRunning`].
     pub fn snapshot(&self, metadata: Metadata) -> Result<Profile, Error> {
-        self.shared.snapshot(metadata)
+        self.shared.snapshot(metadata, Extent::All)
+    }
+
+    /// As [`Profiler::snapshot`], of what was sampled in stores that had all of `labels` at the time, and of nothing
+    /// else: no name, number or thread of others. Its statistics hold what was delivered of it and no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRunning`].
+    pub fn snapshot_labelled(&self, labels: Labels, metadata: Metadata) -> Result<Profile, Error> {
+        self.shared.snapshot(metadata, Extent::Labelled(labels))
+    }
+
+    /// As [`Profiler::snapshot`], and begins anew: for a profile each few seconds. Each sample is in one of them, or in
+    /// the one that [`Profiler::stop`] returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRunning`].
+    pub fn take(&self, metadata: Metadata) -> Result<Profile, Error> {
+        self.shared.take(metadata)
     }
 
     /// What became of the ticks so far, without the work of making a profile.
@@ -262,18 +232,9 @@ impl Drop for Profiler {
     fn drop(&mut self) {
         self.shared.abandon();
         // Threads that are still in a guest may be sampled by the next profiler only; the code goes now.
-        for (id, _) in self.code.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            self.shared.registry.retire(*id);
-        }
+        code_memory::end();
+        self.code.forget_all();
     }
-}
-
-/// # Safety
-///
-/// The range must be mapped for as long as the result is used.
-pub(crate) unsafe fn image_bytes<'a>(range: std::ops::Range<*const u8>) -> &'a [u8] {
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts(range.start, range.end.addr() - range.start.addr()) }
 }
 
 fn refused(error: wasmtime::Error) -> Error {

@@ -112,8 +112,18 @@ impl Shared {
     }
 
     /// What was collected so far, while sampling goes on.
-    pub(crate) fn snapshot(&self, metadata: Metadata) -> Result<Profile, Error> {
-        self.session()?.profile(metadata, Sampling::Ongoing)
+    pub(crate) fn snapshot(&self, metadata: Metadata, extent: Extent) -> Result<Profile, Error> {
+        self.session()?.profile(metadata, Sampling::Ongoing, extent)
+    }
+
+    /// What was collected since the last time, while sampling goes on.
+    pub(crate) fn take(&self, metadata: Metadata) -> Result<Profile, Error> {
+        let mut state = self.state();
+        let current = state.session.as_mut().ok_or(Error::NotRunning)?;
+        let session = current.clone();
+        (current.started, current.started_at) = (Instant::now(), SystemTime::now());
+        drop(state);
+        session.profile(metadata, Sampling::Ongoing, Extent::Rest)
     }
 
     pub(crate) fn statistics(&self) -> Result<Statistics, Error> {
@@ -130,7 +140,7 @@ impl Shared {
         state.threads.iter().for_each(|thread| thread.disarm());
         // Symbols can take a while, in which threads may come and go.
         drop(state);
-        session.profile(metadata, Sampling::Ended)
+        session.profile(metadata, Sampling::Ended, Extent::All)
     }
 
     /// Ends the session, if there is one, without a profile.
@@ -156,7 +166,7 @@ impl Session {
         }
     }
 
-    fn profile(&self, mut metadata: Metadata, sampling: Sampling) -> Result<Profile, Error> {
+    fn profile(&self, mut metadata: Metadata, sampling: Sampling, extent: Extent) -> Result<Profile, Error> {
         let duration = self.started.elapsed();
         let plan = &self.plan;
         metadata.event = plan.event.of_profile();
@@ -164,10 +174,13 @@ impl Session {
         metadata.asked_rate = Some(f64::from(plan.rate));
         metadata.start = Some(self.started_at);
         metadata.duration = Some(duration);
-        metadata.notices.extend(self.notices.iter().cloned());
+        // They can be about threads that others' guests run on.
+        if !matches!(extent, Extent::Labelled(_)) {
+            metadata.notices.extend(self.notices.iter().cloned());
+        }
         let is_time = metadata.event.unit == flamewalk_profile::Unit::Nanoseconds;
         metadata.period = is_time.then(|| plan.period());
-        let Snapshot { mut profile, .. } = self.collector.snapshot(metadata, sampling, Extent::All)??;
+        let Snapshot { mut profile, .. } = self.collector.snapshot(metadata, sampling, extent)??;
         let ticks = profile.metadata.statistics.ticks;
         // Per second of what is sampled: of CPU time, or of time that passes.
         let seconds = if is_time { ticks.weight as f64 / 1e9 } else { duration.as_secs_f64() };

@@ -18,6 +18,13 @@ pub(crate) struct Guest {
     pub(crate) binary: Option<GuestBinary>,
 }
 
+/// What a guest is called.
+pub(crate) struct GuestName {
+    pub(crate) text: Arc<str>,
+    /// Whether it stands only for want of a name that the guest itself says.
+    pub(crate) is_makeshift: bool,
+}
+
 /// A function of the guest and a place in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -34,11 +41,12 @@ impl Guest {
     /// Reads the metadata and the structure of the binaries. What does not fit is left out, with a notice.
     pub(crate) fn new(
         image: &CodeImage,
-        name: &Arc<str>,
+        guest_name: &GuestName,
         binary: Option<&GuestBinary>,
         symbols: Option<&GuestBinary>,
         notices: &mut Vec<Notice>,
     ) -> Guest {
+        let name = &guest_name.text;
         let mut info = ImageInfo::decode(image);
         if info.is_none() {
             notices.push(Notice::UnreadableMetadata { module: name.clone() });
@@ -81,7 +89,7 @@ impl Guest {
             modules.push(module);
             own_names.push(own_name);
         }
-        let shown = shown_names(name, image.is_component, &own_names);
+        let shown = shown_names(guest_name, image.is_component, &own_names);
         for (module, shown) in modules.iter_mut().zip(shown) {
             module.name = shown;
             if module.has_corrupt_names {
@@ -218,9 +226,14 @@ impl DefinedFunctions {
 
 /// A module is shown by the name that the user knows it by; the core modules of a component by their own names
 /// if they have any, and by their numbers otherwise.
-fn shown_names(name: &Arc<str>, is_component: bool, own_names: &[Option<String>]) -> Vec<Arc<str>> {
+fn shown_names(guest: &GuestName, is_component: bool, own_names: &[Option<String>]) -> Vec<Arc<str>> {
+    let name = &guest.text;
     if !is_component || own_names.len() == 1 {
-        return vec![name.clone(); own_names.len()];
+        let shown = own_names.iter().map(|own| match own.as_deref() {
+            Some(own) if guest.is_makeshift && !own.is_empty() => own.into(),
+            _ => name.clone(),
+        });
+        return shown.collect();
     }
     let is_unique = |own: &str| own_names.iter().filter(|other| other.as_deref() == Some(own)).count() == 1;
     let shown = own_names.iter().enumerate().map(|(index, own)| match own.as_deref() {

@@ -97,6 +97,13 @@ impl CodeImage {
         })
     }
 
+    /// Whether the code of an image has landing pads for indirect branches, which processors can insist on.
+    pub fn has_branch_protection(image: &[u8]) -> bool {
+        let elf = ElfFile64::<object::Endianness>::parse(image).ok();
+        let section = elf.as_ref().and_then(|elf| elf.section_by_name(obj::ELF_WASM_BTI));
+        section.and_then(|section| section.data().ok()).is_some_and(|data| data.iter().any(|byte| *byte != 0))
+    }
+
     /// Where `.text` lies, in bytes from the start of the image.
     pub fn text(&self) -> Range<usize> {
         self.text.clone()

@@ -160,13 +160,6 @@ impl CodeRegistry {
         Ok(id)
     }
 
-    /// Has an image named by another symbolizer from now on. Unknown and retired ids are ignored.
-    pub fn describe(&self, id: ImageId, symbolizer: Symbolizer) {
-        if let Some(image) = self.images().by_id.get_mut(&id).filter(|image| image.retired.is_none()) {
-            image.symbolizer = Arc::new(Mutex::new(symbolizer));
-        }
-    }
-
     /// Takes an image's code out of the handlers' table. Samples taken before still resolve for every
     /// [`SampleReader`] that there is, until it lets go of the image. When this returns, no handler looks at the code
     /// any more. Unknown and retired ids are ignored.

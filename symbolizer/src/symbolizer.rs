@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::guest::{Guest, Place};
+use crate::guest::{Guest, GuestName, Place};
 use crate::image::CodeImage;
 use crate::name::display_name;
 use crate::symbol::Symbol;
@@ -19,7 +19,7 @@ const MOST_CACHED: usize = 1 << 16;
 /// them, each part only as far as needed.
 pub struct Symbolizer {
     image: Arc<CodeImage>,
-    name: Arc<str>,
+    name: GuestName,
     binary: Option<GuestBinary>,
     symbols: Option<GuestBinary>,
     guest: Option<Guest>,
@@ -48,15 +48,38 @@ impl Symbolizer {
         if let (Some(symbols), Some(binary)) = (&symbols, &binary) {
             symbols.check_same_code(binary)?;
         }
-        Ok(Symbolizer {
-            image: image.into(),
-            name: name.into(),
-            binary,
-            symbols,
-            guest: None,
-            frames: HashMap::new(),
-            notices: Vec::new(),
-        })
+        Ok(Self::with(image.into(), GuestName { text: name.into(), is_makeshift: false }, binary, symbols))
+    }
+
+    /// A symbolizer for an image of which nothing else is known. It is known by its own name, by `makeshift` if it has
+    /// none.
+    pub fn of_unknown(image: impl Into<Arc<CodeImage>>, makeshift: impl Into<Arc<str>>) -> Symbolizer {
+        let name = GuestName { text: makeshift.into(), is_makeshift: true };
+        Self::with(image.into(), name, None, None)
+    }
+
+    fn with(
+        image: Arc<CodeImage>,
+        name: GuestName,
+        binary: Option<GuestBinary>,
+        symbols: Option<GuestBinary>,
+    ) -> Symbolizer {
+        Symbolizer { image, name, binary, symbols, guest: None, frames: HashMap::new(), notices: Vec::new() }
+    }
+
+    /// Goes on as a symbolizer that was made with [`Symbolizer::new`] for the same image.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Symbolizer::new`]; nothing changes then.
+    pub fn describe(
+        &mut self,
+        name: impl Into<Arc<str>>,
+        binary: Option<GuestBinary>,
+        symbols: Option<GuestBinary>,
+    ) -> Result<(), Error> {
+        *self = Self::new(Arc::clone(&self.image), name, binary, symbols)?;
+        Ok(())
     }
 
     /// The image that addresses are looked up in.
@@ -106,11 +129,11 @@ impl Symbolizer {
             }
             Symbol::ModuleStart { module } => {
                 let module = guest.modules.get(*module as usize);
-                let module = module.map_or_else(|| self.name.clone(), |module| module.name.clone());
+                let module = module.map_or_else(|| self.name.text.clone(), |module| module.name.clone());
                 vec![runtime_frame(module, "(module start)".into())]
             }
             Symbol::UnsafeIntrinsic { name } => {
-                vec![runtime_frame(self.name.clone(), format!("(unsafe intrinsic) {name}").into())]
+                vec![runtime_frame(self.name.text.clone(), format!("(unsafe intrinsic) {name}").into())]
             }
             _ => Vec::new(),
         }
@@ -119,14 +142,14 @@ impl Symbolizer {
 
 impl std::fmt::Debug for Symbolizer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Symbolizer").field("name", &self.name).finish_non_exhaustive()
+        formatter.debug_struct("Symbolizer").field("name", &self.name.text).finish_non_exhaustive()
     }
 }
 
 /// Reads the guest if it has not been read yet. A function, so that the image stays free to be looked at.
 fn load<'guest>(
     image: &CodeImage,
-    name: &Arc<str>,
+    name: &GuestName,
     binary: &Option<GuestBinary>,
     symbols: &Option<GuestBinary>,
     guest: &'guest mut Option<Guest>,

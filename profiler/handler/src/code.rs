@@ -1,8 +1,8 @@
 //! What each address of compiled guest code is.
 //!
 //! A [`CodeImage`] describes the `.text` of one module or component: a table of functions sorted by their
-//! offset, each with its [`CodeKind`]. A [`CodeTable`] is all images of the process, sorted by address. Both
-//! are plain slices: a look-up is two binary searches and touches nothing but these tables.
+//! offset, each with its [`CodeKind`]. A [`CodeTable`] is all images of the process, sorted by address, in groups. All
+//! are plain slices: a look-up is three binary searches and touches nothing but these tables.
 
 use core::ops::Range;
 
@@ -162,18 +162,51 @@ fn longest_guest_run(text: &Range<usize>, functions: &[Function]) -> Range<usize
     longest
 }
 
+/// Some images that follow each other, sorted by the start of their text and not overlapping.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageGroup<'a> {
+    /// Where the text of the first begins.
+    start: usize,
+    images: &'a [CodeImage<'a>],
+}
+
+impl<'a> ImageGroup<'a> {
+    /// A group of `images`.
+    pub fn new(images: &'a [CodeImage<'a>]) -> Self {
+        Self { start: images.first().map_or(usize::MAX, |image| image.text.start), images }
+    }
+}
+
 /// All code images of the process, sorted by address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CodeTable<'a> {
-    images: &'a [CodeImage<'a>],
+    images: Images<'a>,
     generation: u64,
+}
+
+/// In groups, so that a table that differs from another in one image can share most of them with it.
+#[derive(Clone, Copy, Debug)]
+enum Images<'a> {
+    OneGroup(&'a [CodeImage<'a>]),
+    Groups(&'a [ImageGroup<'a>]),
+}
+
+impl Default for Images<'_> {
+    fn default() -> Self {
+        Self::OneGroup(&[])
+    }
 }
 
 impl<'a> CodeTable<'a> {
     /// A table of `images`, sorted by the start of their text and not overlapping. `generation` increases each
     /// time that the set of images changes.
     pub const fn new(images: &'a [CodeImage<'a>], generation: u64) -> Self {
-        Self { images, generation }
+        Self { images: Images::OneGroup(images), generation }
+    }
+
+    /// As [`CodeTable::new`], of groups that follow each other.
+    pub const fn of_groups(groups: &'a [ImageGroup<'a>], generation: u64) -> Self {
+        Self { images: Images::Groups(groups), generation }
     }
 
     /// How often the set of images had changed when this table was made.
@@ -184,8 +217,15 @@ impl<'a> CodeTable<'a> {
     /// The image whose text holds `address`.
     #[inline]
     pub fn image(&self, address: usize) -> Option<&'a CodeImage<'a>> {
-        let after = self.images.partition_point(|image| image.text.start <= address);
-        let image = self.images.get(after.checked_sub(1)?)?;
+        let images = match self.images {
+            Images::OneGroup(images) => images,
+            Images::Groups(groups) => {
+                let after = groups.partition_point(|group| group.start <= address);
+                groups.get(after.checked_sub(1)?)?.images
+            }
+        };
+        let after = images.partition_point(|image| image.text.start <= address);
+        let image = images.get(after.checked_sub(1)?)?;
         image.text.contains(&address).then_some(image)
     }
 
@@ -230,6 +270,7 @@ mod tests {
         #[test]
         fn find_agrees_with_a_linear_scan(
             layout in prop::collection::vec((0u32..40, prop::collection::vec((0u32..9, 1u32..9, 0u8..4), 0..12)), 0..6),
+            group_length in 1usize..4,
         ) {
             let mut tables: Vec<(usize, Vec<Function>)> = Vec::new();
             let mut base = 0x1000usize;
@@ -254,7 +295,8 @@ mod tests {
                 })
                 .filter(|image| !image.text().is_empty())
                 .collect();
-            let table = CodeTable::new(&images, 0);
+            let groups: Vec<ImageGroup<'_>> = images.chunks(group_length).map(ImageGroup::new).collect();
+            for table in [CodeTable::new(&images, 0), CodeTable::of_groups(&groups, 0)] {
             for address in 0xff0..base + 16 {
                 let expected = tables.iter().find_map(|(start, functions)| {
                     functions.iter().copied().find(|function| {
@@ -266,6 +308,7 @@ mod tests {
                     let found = expected.map(|function| function.kind);
                     prop_assert!(found.is_none() || found == Some(CodeKind::Guest));
                 }
+            }
             }
         }
     }

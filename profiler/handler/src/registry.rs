@@ -12,6 +12,9 @@
 //!   reader += 1   (even)                 free old
 //! ```
 //!
+//! A table is an index of groups of images. A new one shares all groups with the old one but the one that has changed,
+//! so that one image more among many is little work.
+//!
 //! By the two fences, either the publisher sees the reader odd and waits, or the handler sees the new table.
 //! A handler never waits; a publisher waits for as long as a handler takes, well under a millisecond unless the
 //! scheduler takes the thread away in between.
@@ -62,9 +65,9 @@ struct Published {
     lifetime: Lifetime,
     /// Owns what `table` borrows.
     #[cfg(feature = "owner")]
-    _images: alloc::vec::Vec<crate::code::CodeImage<'static>>,
+    _index: alloc::vec::Vec<crate::code::ImageGroup<'static>>,
     #[cfg(feature = "owner")]
-    _functions: alloc::vec::Vec<alloc::sync::Arc<[crate::code::Function]>>,
+    _groups: alloc::vec::Vec<alloc::sync::Arc<owner::Group>>,
 }
 
 /// The code table of the process.
@@ -107,7 +110,7 @@ impl Registry {
 #[cfg(feature = "owner")]
 mod owner {
     use super::{CodeTable, Published, Reader, Registry};
-    use crate::code::{CodeImage, Function};
+    use crate::code::{CodeImage, Function, ImageGroup};
     use crate::sync::{AtomicPtr, Lifetime, Ordering};
     use alloc::boxed::Box;
     use alloc::sync::Arc;
@@ -125,24 +128,55 @@ mod owner {
 
     #[derive(Debug, Default)]
     struct State {
-        images: Vec<OwnedImage>,
+        /// In the order of their addresses; none is empty.
+        groups: Vec<Arc<Group>>,
         readers: Vec<Arc<Reader>>,
         generation: u64,
     }
 
+    /// More images than this are split into two groups. A group is copied for each change of one of its images, and the
+    /// list of all groups for each change of any: with 100,000 images, both are about as long.
+    const MAX_GROUP: usize = if cfg!(loom) { 1 } else { 256 };
+
+    /// Images that follow each other. Never changed.
     #[derive(Debug)]
+    pub(super) struct Group {
+        images: Vec<OwnedImage>,
+        /// The same, as handlers see them.
+        addresses: Vec<CodeImage<'static>>,
+    }
+
+    impl Group {
+        fn new(images: Vec<OwnedImage>) -> Arc<Self> {
+            let addresses = images.iter().map(|owned| owned.image.clone()).collect();
+            Arc::new(Self { images, addresses })
+        }
+
+        /// `images` as groups, none empty and none too large.
+        fn split(images: Vec<OwnedImage>) -> impl Iterator<Item = Arc<Self>> {
+            let length = if images.len() > MAX_GROUP { images.len().div_ceil(2) } else { images.len() };
+            let groups: Vec<_> = images.chunks(length.max(1)).map(|part| Self::new(part.to_vec())).collect();
+            groups.into_iter()
+        }
+
+        fn start(&self) -> usize {
+            self.addresses.first().map_or(usize::MAX, |image| image.text().start)
+        }
+    }
+
+    #[derive(Clone, Debug)]
     struct OwnedImage {
-        /// Borrows from `functions`.
+        /// Borrows from `_functions`.
         image: CodeImage<'static>,
-        functions: Arc<[Function]>,
+        _functions: Arc<[Function]>,
     }
 
     impl OwnedImage {
         fn new(text: Range<usize>, functions: Arc<[Function]>) -> Self {
-            // SAFETY: the slice belongs to an `Arc` that goes wherever the borrowing image goes: here, and into
-            // `Published`. It does not move and is never changed.
+            // SAFETY: the slice belongs to an `Arc` that goes wherever the borrowing image goes: here, and into the
+            // `Group` of both. It does not move and is never changed.
             let borrowed: &'static [Function] = unsafe { &*core::ptr::from_ref(&*functions) };
-            Self { image: CodeImage::new(text, borrowed), functions }
+            Self { image: CodeImage::new(text, borrowed), _functions: functions }
         }
     }
 
@@ -182,12 +216,19 @@ mod owner {
                     // It may begin where other code does, and would then be retired in its place.
                     return Ok(state.generation);
                 }
-                let after = state.images.partition_point(|owned| owned.image.text().start < text.end);
-                let before = after.checked_sub(1).and_then(|index| state.images.get(index));
+                // The last group with an image that begins before the end, and in it the place after the last such.
+                let after = state.groups.partition_point(|group| group.start() < text.end);
+                let group = after.saturating_sub(1);
+                let mut images =
+                    state.groups.get(group).map(|group| group.images.clone()).unwrap_or_default();
+                let after = images.partition_point(|owned| owned.image.text().start < text.end);
+                let before = after.checked_sub(1).and_then(|index| images.get(index));
                 if let Some(owned) = before.filter(|owned| owned.image.text().end > text.start) {
                     return Err(Overlap { existing: owned.image.text() });
                 }
-                state.images.insert(after, OwnedImage::new(text, functions));
+                images.insert(after, OwnedImage::new(text, functions));
+                let replaced = group..group.saturating_add(1).min(state.groups.len());
+                state.groups.splice(replaced, Group::split(images));
                 Ok(self.replace(state))
             })
         }
@@ -196,8 +237,21 @@ mod owner {
         /// there is no such code. When this returns, no handler looks at the code's table any more.
         pub fn retire(&self, text_start: usize) -> Option<u64> {
             self.state(|state| {
-                let index = state.images.iter().position(|owned| owned.image.text().start == text_start)?;
-                state.images.remove(index);
+                let group =
+                    state.groups.partition_point(|group| group.start() <= text_start).checked_sub(1)?;
+                let mut images = state.groups.get(group)?.images.clone();
+                let index =
+                    images.binary_search_by_key(&text_start, |owned| owned.image.text().start).ok()?;
+                images.remove(index);
+                // Groups that have become small are put together again.
+                let mut replaced = group..group.saturating_add(1);
+                if let Some(next) = state.groups.get(replaced.end)
+                    && images.len().saturating_add(next.images.len()) <= MAX_GROUP / 2
+                {
+                    images.extend(next.images.iter().cloned());
+                    replaced.end = replaced.end.saturating_add(1);
+                }
+                state.groups.splice(replaced, Group::split(images));
                 Some(self.replace(state))
             })
         }
@@ -216,19 +270,27 @@ mod owner {
             change(&mut state)
         }
 
-        /// Puts a table of `state.images` in place of the current one and frees that.
+        /// Puts a table of `state.groups` in place of the current one and frees that.
         fn replace(&self, state: &mut State) -> u64 {
             state.generation = state.generation.wrapping_add(1);
-            let functions: Vec<_> = state.images.iter().map(|owned| Arc::clone(&owned.functions)).collect();
-            let images: Vec<_> = state.images.iter().map(|owned| owned.image.clone()).collect();
+            let index: Vec<ImageGroup<'static>> = state
+                .groups
+                .iter()
+                .map(|group| {
+                    // SAFETY: `Published` keeps the group for as long as the index; it is never changed.
+                    let addresses: &'static [CodeImage<'static>] =
+                        unsafe { &*core::ptr::from_ref(group.addresses.as_slice()) };
+                    ImageGroup::new(addresses)
+                })
+                .collect();
             // SAFETY: `Published` keeps the vector for as long as the table; its buffer does not move with it.
-            let borrowed: &'static [CodeImage<'static>] = unsafe { &*core::ptr::from_ref(images.as_slice()) };
-            let table = CodeTable::new(borrowed, state.generation);
+            let borrowed: &'static [ImageGroup<'static>] = unsafe { &*core::ptr::from_ref(index.as_slice()) };
+            let table = CodeTable::of_groups(borrowed, state.generation);
             let new = Box::into_raw(Box::new(Published {
                 table,
                 lifetime: Lifetime::new(),
-                _images: images,
-                _functions: functions,
+                _index: index,
+                _groups: state.groups.clone(),
             }));
             // Pair: the load in `read`; releases the new table.
             let old = self.current.swap(new, Ordering::AcqRel);

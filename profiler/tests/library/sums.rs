@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flamewalk::profile::{FrameKind, Metadata};
+use flamewalk::profile::{FrameKind, Metadata, Stack};
 use flamewalk::{Error, Event, Guest as Registered, Profiler};
 use flamewalk_guests::Guest;
 use wasmtime::{Engine, Instance, Module, Store};
@@ -58,12 +58,13 @@ fn what_does_not_fit_into_the_ring_is_counted() {
     assert_eq!(statistics.lost.len(), 1, "{statistics:?}");
 }
 
+/// The rarest stacks are cut and merged; their samples are still there, and a notice says how many.
 #[test]
-fn stacks_that_no_memory_is_left_for_are_counted() {
+fn stacks_that_no_memory_is_left_for_are_merged() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
     let mut options = options("cpu", 4_999);
-    options.collector.max_stack_bytes = 1_000;
+    options.collector.max_stack_bytes = 10_000;
     let profiler = Profiler::new(options).unwrap();
     guest.register(&profiler);
     let (mut store, run) = guest.instantiate(|| {});
@@ -72,8 +73,12 @@ fn stacks_that_no_memory_is_left_for_are_counted() {
     run.call(&mut store, 500).unwrap();
     let profile = stop(&profiler);
     let statistics = &profile.metadata.statistics;
-    assert!(statistics.lost["memory bound reached"].samples > 0, "{statistics:?}");
-    assert!(profile.total().samples > 0, "{statistics:?}");
+    assert_eq!(statistics.total_lost().samples, 0, "{statistics:?}");
+    let is_cut = |stack: &Stack<'_>| kinds(&profile, stack)[0] == FrameKind::Truncated;
+    let cut: u64 = profile.stacks().filter(is_cut).map(|stack| stack.tally.samples).sum();
+    assert!(cut > 0 && cut < profile.total().samples, "{cut} of {:?}", profile.total());
+    let notices = &profile.metadata.notices;
+    assert!(notices.iter().any(|notice| notice.contains(&format!("with {cut} (weight"))), "{notices:?}");
 }
 
 /// Of a deep stack the youngest frames are kept, below a root that says so.

@@ -68,6 +68,46 @@ proptest! {
     }
 }
 
+/// Many images, so that they are in several groups, which are split and put together: published in one order, retired in
+/// another.
+#[test]
+fn groups_agree_with_a_list() {
+    let registry = Registry::default();
+    let reader = Arc::new(Reader::default());
+    registry.add_reader(Arc::clone(&reader));
+    let (count, step) = if cfg!(miri) { (300, 101) } else { (3_000, 1_009) };
+    let place = |index: usize| index * step % count;
+    let mut list = vec![false; count];
+    let check = |list: &[bool]| {
+        read(&registry, &reader, |table| {
+            for (index, is_there) in list.iter().enumerate() {
+                let expected = is_there.then(|| 4 * index..4 * index + 3);
+                assert_eq!(table.image(4 * index + 2).map(|image| image.text()), expected);
+                assert_eq!(table.image(4 * index + 3), None);
+            }
+        });
+    };
+    for index in 0..count {
+        let start = 4 * place(index);
+        registry.publish(start..start + 3, functions(3)).unwrap();
+        list[place(index)] = true;
+        if index % (count / 10) == 0 {
+            check(&list);
+        }
+    }
+    assert!(registry.publish(4 * count - 6..4 * count - 3, functions(3)).is_err());
+    for index in 0..count {
+        assert!(registry.retire(4 * place(index * 7)).is_some());
+        assert!(registry.retire(4 * place(index * 7)).is_none());
+        list[place(index * 7)] = false;
+        if index % (count / 10) == 0 {
+            check(&list);
+        }
+    }
+    check(&list);
+    registry.remove_reader(&reader);
+}
+
 /// The memory itself, which the models replace: Miri notices a table that is freed while it is read.
 #[test]
 fn tables_are_read_while_they_are_replaced() {
