@@ -72,6 +72,7 @@ impl Loaded {
             Code::Module(module) => profiler.register_module(module, guest),
             Code::Component(component) => profiler.register_component(component, guest),
         }
+        .map(drop)
         .map_err(|error| match (error, symbols) {
             (flamewalk::Error::Symbols(source), Some(path)) => {
                 Failure::Symbols { path: path.into(), reason: source.to_string() }
