@@ -43,6 +43,19 @@ pub(crate) fn entry<'e, T>(
     found.ok_or(ProfileError::Index { format, table, index, length })
 }
 
+/// # Errors
+/// [`ProfileError::Malformed`] if a column has not as many entries as its table has rows.
+pub(crate) fn equal_lengths(
+    format: Format,
+    table: &str,
+    rows: usize,
+    columns: &[usize],
+) -> Result<(), ProfileError> {
+    let Some(length) = columns.iter().find(|&&length| length != rows) else { return Ok(()) };
+    let reason = format!("{rows} {table} with a column of {length} entries");
+    Err(ProfileError::Malformed { format, reason })
+}
+
 /// How many more frames the stacks of one file may have.
 pub(crate) struct StackBudget(u64);
 
@@ -67,12 +80,11 @@ pub(crate) struct Tree {
     format: Format,
     /// Frame, number of the caller's node from 1 (0 at the root), depth.
     nodes: Vec<(FrameId, u32, u32)>,
-    budget: StackBudget,
 }
 
 impl Tree {
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, nodes: Vec::new(), budget: StackBudget::default() }
+        Self { format, nodes: Vec::new() }
     }
 
     /// Adds a node. `caller` is the position of an earlier node.
@@ -96,11 +108,10 @@ impl Tree {
     /// The frames of the stack that ends with a node, oldest first.
     ///
     /// # Errors
-    /// [`ProfileError::Index`] if there is no such node; [`ProfileError::TooLarge`] if all stacks that were asked
-    /// for have too many frames together.
-    pub(crate) fn stack(&mut self, node: u64) -> Result<Vec<FrameId>, ProfileError> {
+    /// [`ProfileError::Index`] if there is no such node; [`ProfileError::TooLarge`] if the budget is spent.
+    pub(crate) fn stack(&self, node: u64, budget: &mut StackBudget) -> Result<Vec<FrameId>, ProfileError> {
         let &(_, _, depth) = entry(self.format, "stack nodes", &self.nodes, node)?;
-        self.budget.spend(depth as usize)?;
+        budget.spend(depth as usize)?;
         let mut frames = Vec::with_capacity(depth as usize);
         let mut number = node as usize + 1;
         while number > 0 {
@@ -126,11 +137,12 @@ mod tests {
         tree.push(None, a).unwrap();
         tree.push(Some(0), b).unwrap();
         tree.push(Some(0), c).unwrap();
-        assert_eq!(tree.stack(0).unwrap(), [a]);
-        assert_eq!(tree.stack(2).unwrap(), [a, c]);
+        let mut budget = StackBudget::default();
+        assert_eq!(tree.stack(0, &mut budget).unwrap(), [a]);
+        assert_eq!(tree.stack(2, &mut budget).unwrap(), [a, c]);
         // A node cannot be its own caller.
         assert!(matches!(tree.push(Some(3), a), Err(ProfileError::Index { index: 3, length: 3, .. })));
-        assert!(matches!(tree.stack(3), Err(ProfileError::Index { index: 3, length: 3, .. })));
+        assert!(matches!(tree.stack(3, &mut budget), Err(ProfileError::Index { index: 3, length: 3, .. })));
     }
 
     #[test]
@@ -142,7 +154,8 @@ mod tests {
         for caller in 0..100_000 {
             tree.push(Some(caller), frame).unwrap();
         }
-        let refused = (0..1_000).find_map(|_| tree.stack(100_000).err());
+        let mut budget = StackBudget::default();
+        let refused = (0..1_000).find_map(|_| tree.stack(100_000, &mut budget).err());
         assert!(matches!(refused, Some(ProfileError::TooLarge { what: "frames on stacks", .. })));
     }
 }

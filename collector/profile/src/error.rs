@@ -71,6 +71,12 @@ pub enum ProfileError {
     /// A gzip stream that is damaged or cut short.
     #[error("the gzip stream is damaged or cut short: {0}")]
     Gzip(#[source] io::Error),
+    /// A JSON text that is damaged or cut short.
+    #[error("the JSON text is damaged or cut short: {reason}")]
+    Json {
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// A file of a newer version of the native format.
     #[error("the file has version {found} of the format, and this program reads up to version {newest}")]
     Version {

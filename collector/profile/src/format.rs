@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, io::Write, path::Path};
 
-use crate::{Profile, ProfileError, folded, gzip, native, pprof};
+use crate::{Profile, ProfileError, firefox, folded, gzip, json, native, pprof, speedscope};
 
 /// A file format of profiles.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -11,19 +11,25 @@ pub enum Format {
     Native,
     /// [`pprof`], `.pb.gz`.
     Pprof,
+    /// Processed profiles of the Firefox Profiler: [`firefox`], `.json.gz`.
+    Firefox,
+    /// [`speedscope`], `.speedscope.json`.
+    Speedscope,
     /// Folded stacks with weights: [`folded`], `.folded`.
     Folded,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::Native, Self::Pprof, Self::Folded];
+    pub const ALL: [Self; 5] = [Self::Native, Self::Pprof, Self::Firefox, Self::Speedscope, Self::Folded];
 
     /// How the names of its files end.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Native => ".flamewalk",
             Self::Pprof => ".pb.gz",
+            Self::Firefox => ".json.gz",
+            Self::Speedscope => ".speedscope.json",
             Self::Folded => ".folded",
         }
     }
@@ -49,6 +55,8 @@ impl fmt::Display for Format {
         f.write_str(match self {
             Self::Native => "flamewalk",
             Self::Pprof => "pprof",
+            Self::Firefox => "Firefox Profiler",
+            Self::Speedscope => "speedscope",
             Self::Folded => "folded stacks",
         })
     }
@@ -62,6 +70,8 @@ pub fn write(profile: &Profile, format: Format, output: &mut impl Write) -> Resu
     match format {
         Format::Native => native::write(profile, output),
         Format::Pprof => pprof::write(profile, output),
+        Format::Firefox => firefox::write(profile, output),
+        Format::Speedscope => speedscope::write(profile, output),
         Format::Folded => folded::write(profile, folded::Value::default(), output),
     }
 }
@@ -91,6 +101,11 @@ pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
 fn read_unpacked(content: &[u8]) -> Result<Profile, ProfileError> {
     match content.first() {
         _ if is_markup(content) => Err(ProfileError::unknown_content(content)),
+        _ if json::is_object(content) => match json::format(content)? {
+            Format::Firefox => firefox::read_unpacked(content),
+            Format::Speedscope => speedscope::read(content),
+            _ => Err(ProfileError::unknown_content(content)),
+        },
         _ if is_text(content) => folded::read(content),
         // The sample types are the first field of the message.
         Some(b'\n') => pprof::read_unpacked(content),

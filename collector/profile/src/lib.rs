@@ -31,17 +31,20 @@
 
 mod bounds;
 mod error;
+pub mod firefox;
 pub mod folded;
 pub mod format;
 mod frame;
 mod function;
 mod gzip;
+mod json;
 mod metadata;
 mod names;
 pub mod native;
 mod origin;
 pub mod pprof;
 mod profile;
+pub mod speedscope;
 mod statistics;
 
 pub use error::ProfileError;

@@ -140,8 +140,9 @@ impl Stacks {
         }
         bounds::entries("stacks", self.end.len())?;
         let mut nodes = Differences::default();
+        let mut budget = bounds::StackBudget::default();
         let stacks: Result<_, _> =
-            self.end.into_iter().map(|difference| tree.stack(nodes.next(difference))).collect();
+            self.end.into_iter().map(|difference| tree.stack(nodes.next(difference), &mut budget)).collect();
         Ok((stacks?, self.headroom))
     }
 }
@@ -190,10 +191,7 @@ fn number(what: &'static str, one_more: OneMore) -> Result<Option<u32>, ProfileE
 }
 
 fn equal_lengths(table: &str, rows: usize, columns: &[usize]) -> Result<(), ProfileError> {
-    match columns.iter().find(|&&length| length != rows) {
-        Some(length) => Err(malformed(&format_args!("{rows} {table} with a column of {length} entries"))),
-        None => Ok(()),
-    }
+    bounds::equal_lengths(Format::Native, table, rows, columns)
 }
 
 #[cfg(test)]

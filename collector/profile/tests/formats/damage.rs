@@ -75,8 +75,8 @@ fn packed(content: &[u8]) -> Vec<u8> {
 fn parts(bytes: &[u8], format: Format) -> (&[u8], Option<Vec<u8>>) {
     match format {
         Format::Native => (&bytes[..14], Some(unpacked(&bytes[14..]))),
-        Format::Pprof => (&[], Some(unpacked(bytes))),
-        Format::Folded => (bytes, None),
+        Format::Pprof | Format::Firefox => (&[], Some(unpacked(bytes))),
+        Format::Speedscope | Format::Folded => (bytes, None),
     }
 }
 

@@ -1,0 +1,134 @@
+//! The tables of one thread, as they are written.
+
+use indexmap::IndexSet;
+
+use super::file::{FrameTable, FuncTable, ResourceTable, StackTable};
+use crate::{FrameId, FrameKind, NameId, Names, Profile};
+
+/// Kinds of frames by the category that shows them.
+pub(super) const CATEGORIES: [(FrameKind, &str, &str); 5] = [
+    // The profiler takes the grey one as the default.
+    (FrameKind::Truncated, "Other", "grey"),
+    (FrameKind::Guest, "Guest", "blue"),
+    (FrameKind::HostCall, "Host call", "orange"),
+    (FrameKind::Builtin, "Builtin", "purple"),
+    (FrameKind::Host, "Host", "green"),
+];
+
+pub(super) fn category(kind: FrameKind) -> u64 {
+    let position = CATEGORIES.iter().position(|(of, ..)| *of == kind);
+    // Every kind is there.
+    position.unwrap_or(0) as u64
+}
+
+/// Fills the tables as frames and stacks are asked for.
+pub(super) struct Tables<'p> {
+    profile: &'p Profile,
+    names: &'p Names,
+    /// Guest modules by their position in the file's list of libraries.
+    modules: &'p IndexSet<&'p str>,
+    strings: IndexSet<&'p str>,
+    /// Libraries.
+    resources: IndexSet<usize>,
+    /// Functions by kind, name, library and file.
+    functions: IndexSet<(FrameKind, NameId, Option<usize>, Option<&'p str>)>,
+    /// Frames with how deep they were inlined.
+    frames: IndexSet<(FrameId, u32)>,
+    stacks: IndexSet<(Option<u64>, u64)>,
+}
+
+impl<'p> Tables<'p> {
+    pub(super) fn new(profile: &'p Profile, names: &'p Names, modules: &'p IndexSet<&'p str>) -> Self {
+        Self {
+            profile,
+            names,
+            modules,
+            strings: IndexSet::new(),
+            resources: IndexSet::new(),
+            functions: IndexSet::new(),
+            frames: IndexSet::new(),
+            stacks: IndexSet::new(),
+        }
+    }
+
+    pub(super) fn string(&mut self, text: &'p str) -> u64 {
+        self.strings.insert_full(text).0 as u64
+    }
+
+    /// The last node of a stack, given oldest first.
+    pub(super) fn stack(&mut self, frames: &[FrameId]) -> Option<u64> {
+        let (mut node, mut depth) = (None, 0);
+        for &frame in frames {
+            depth = if self.profile.frame(frame).inlined { depth + 1 } else { 0 };
+            let frame = self.frames.insert_full((frame, depth)).0 as u64;
+            node = Some(self.stacks.insert_full((node, frame)).0 as u64);
+        }
+        node
+    }
+
+    pub(super) fn stack_table(&self) -> StackTable {
+        StackTable {
+            length: self.stacks.len(),
+            prefix: self.stacks.iter().map(|&(caller, _)| caller).collect(),
+            frame: self.stacks.iter().map(|&(_, frame)| frame).collect(),
+        }
+    }
+
+    pub(super) fn frame_table(&mut self) -> FrameTable {
+        let mut table = FrameTable { length: self.frames.len(), ..FrameTable::default() };
+        for &(id, depth) in &self.frames {
+            let frame = self.profile.frame(id);
+            let location = frame.location.as_ref();
+            let module = frame.module.as_deref().filter(|_| frame.kind == FrameKind::Guest);
+            let library = module.and_then(|module| self.modules.get_index_of(module));
+            let file = location.map(|location| &*location.file);
+            let function = (frame.kind, self.names.id(id), library, file);
+            let known = |number: u32| Some(number).filter(|&number| number > 0);
+            table.address.push(frame.bytecode_offset.map_or(-1, i64::from));
+            table.inline_depth.push(depth);
+            table.category.push(Some(category(frame.kind)));
+            table.subcategory.push(0);
+            table.func.push(self.functions.insert_full(function).0 as u64);
+            table.native_symbol.push(None);
+            table.inner_window_id.push(0);
+            table.line.push(location.and_then(|location| known(location.line)));
+            table.column.push(location.and_then(|location| known(location.column)));
+        }
+        table
+    }
+
+    /// To be called when all frames are there.
+    pub(super) fn func_table(&mut self) -> FuncTable {
+        let mut table = FuncTable { length: self.functions.len(), ..FuncTable::default() };
+        for &(_, name, library, file) in &self.functions {
+            table.name.push(self.strings.insert_full(self.names.text(name)).0 as u64);
+            table.is_js.push(false);
+            table.relevant_for_js.push(false);
+            let resource = library.map(|library| self.resources.insert_full(library).0 as i64);
+            table.resource.push(resource.unwrap_or(-1));
+            table.file_name.push(file.map(|file| self.strings.insert_full(file).0 as u64));
+            table.line_number.push(None);
+            table.column_number.push(None);
+        }
+        table
+    }
+
+    /// To be called when all functions are there.
+    pub(super) fn resource_table(&mut self) -> ResourceTable {
+        /// What the format calls a library.
+        const LIBRARY: u32 = 1;
+        let mut table = ResourceTable { length: self.resources.len(), ..ResourceTable::default() };
+        for &library in &self.resources {
+            table.lib.push(Some(library as i64));
+            table.name.push(self.strings.insert_full(self.modules[library]).0 as u64);
+            table.host.push(None);
+            table.kind.push(LIBRARY);
+        }
+        table
+    }
+
+    /// To be called when everything else is there.
+    pub(super) fn string_array(&self) -> Vec<String> {
+        self.strings.iter().map(|&text| text.to_owned()).collect()
+    }
+}
