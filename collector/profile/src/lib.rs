@@ -27,6 +27,32 @@
 //! # Names
 //! The model keeps the parts of a frame's name. [`Names`] puts them together, for every format in the same way.
 
+//!
+//! # Formats
+//! [`format::write`] and [`format::read`] know them all; the content of a file tells its format. Shown names and the
+//! weight of each stack are the same through every one of them.
+//!
+//! | | [`native`] `.flamewalk` | [`pprof`] `.pb.gz` | [`firefox`] `.json.gz` | [`speedscope`] `.speedscope.json` | [`folded`] `.folded` |
+//! |---|---|---|---|---|---|
+//! | weights of stacks | yes | below 2⁶³ | of time to 2⁵¹ ns each | yes | yes, without those of 0 |
+//! | numbers of samples | yes | yes | yes | yes | no |
+//! | event and unit | yes | yes | yes | yes | no |
+//! | kinds of frames | yes | but `Host` | yes | but `Host` | but `Host` |
+//! | modules apart from names | yes | yes | of guest functions | no | no |
+//! | source locations | yes | yes | yes | the file, if a name has one | no |
+//! | inlined or not | yes | yes | yes | no | no |
+//! | bytecode offsets | yes | of machine frames in modules | yes | no | no |
+//! | function indices, text offsets, body hashes | yes | no | no | no | no |
+//! | threads | yes | yes | yes | yes | no |
+//! | labels | yes | yes | no | no | no |
+//! | slices of time | yes | no | yes | their order | no |
+//! | room on stacks | yes | no | no | no | no |
+//! | period | yes | yes | no | no | no |
+//! | start and duration | yes | yes | yes | no | no |
+//! | guest's name | yes | no | yes | yes | no |
+//! | notices | yes | yes | yes | no | no |
+//! | engine, rates, command, end, statistics | yes | no | shown, not read | no | no |
+
 #![forbid(unsafe_code)]
 
 mod bounds;

@@ -182,7 +182,7 @@ pub(super) struct FrameTable {
     pub(super) subcategory: Vec<u32>,
     pub(super) func: Vec<u64>,
     #[serde(skip_deserializing)]
-    pub(super) native_symbol: Vec<Option<u32>>,
+    pub(super) native_symbol: Vec<Option<usize>>,
     #[serde(skip_deserializing, rename = "innerWindowID")]
     pub(super) inner_window_id: Vec<u32>,
     pub(super) line: Vec<Option<u32>>,
@@ -219,15 +219,16 @@ pub(super) struct ResourceTable {
     pub(super) kind: Vec<u32>,
 }
 
-/// Always empty: names are already known.
+/// The machine functions that frames are in, by which the profiler knows what was inlined into what.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NativeSymbols {
     pub(super) length: usize,
-    pub(super) address: [(); 0],
-    pub(super) function_size: [(); 0],
-    pub(super) lib_index: [(); 0],
-    pub(super) name: [(); 0],
+    /// Offset into the library.
+    pub(super) address: Vec<u32>,
+    pub(super) function_size: Vec<Option<u32>>,
+    pub(super) lib_index: Vec<usize>,
+    pub(super) name: Vec<u64>,
 }
 
 #[derive(Default, Serialize)]

@@ -61,8 +61,10 @@ fn describe(profile: &mut Profile, meta: &Meta, weight_type: Option<&str>) -> Re
     };
     metadata.notices = own.map(|own| own.notices.clone()).unwrap_or_default();
     metadata.slice = own.and_then(|own| own.slice).map(Duration::from_nanos);
-    // Beyond a millisecond the format's start is not exact.
-    let start = Duration::try_from_secs_f64(meta.start_time / 1e3).ok().filter(|start| !start.is_zero());
+    // The whole milliseconds are exact.
+    let (whole, rest) = (meta.start_time.trunc(), meta.start_time.fract());
+    let start = Duration::from_millis(whole as u64) + Duration::from_nanos((rest * 1e6).round() as u64);
+    let start = Some(start).filter(|start| !start.is_zero());
     metadata.start = start.and_then(|start| SystemTime::UNIX_EPOCH.checked_add(start));
     let duration = meta.profiling_end_time.map(|end| end - meta.profiling_start_time.unwrap_or(0.0));
     metadata.duration = duration.and_then(|duration| Duration::try_from_secs_f64(duration / 1e3).ok());

@@ -1,9 +1,9 @@
 //! The tables of one thread, as they are written.
 
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 
-use super::file::{FrameTable, FuncTable, ResourceTable, StackTable};
-use crate::{FrameId, FrameKind, NameId, Names, Profile};
+use super::file::{FrameTable, FuncTable, NativeSymbols, ResourceTable, StackTable};
+use crate::{Frame, FrameId, FrameKind, NameId, Names, Profile};
 
 /// Kinds of frames by the category that shows them.
 pub(super) const CATEGORIES: [(FrameKind, &str, &str); 5] = [
@@ -32,8 +32,10 @@ pub(super) struct Tables<'p> {
     resources: IndexSet<usize>,
     /// Functions by kind, name, library and file.
     functions: IndexSet<(FrameKind, NameId, Option<usize>, Option<&'p str>)>,
-    /// Frames with how deep they were inlined.
-    frames: IndexSet<(FrameId, u32)>,
+    /// Machine functions by name and library, with the first offset that is known of each.
+    symbols: IndexMap<(NameId, usize), u32>,
+    /// Frames with how deep they were inlined, and into which machine function.
+    frames: IndexSet<(FrameId, u32, Option<usize>)>,
     stacks: IndexSet<(Option<u64>, u64)>,
 }
 
@@ -46,6 +48,7 @@ impl<'p> Tables<'p> {
             strings: IndexSet::new(),
             resources: IndexSet::new(),
             functions: IndexSet::new(),
+            symbols: IndexMap::new(),
             frames: IndexSet::new(),
             stacks: IndexSet::new(),
         }
@@ -57,13 +60,33 @@ impl<'p> Tables<'p> {
 
     /// The last node of a stack, given oldest first.
     pub(super) fn stack(&mut self, frames: &[FrameId]) -> Option<u64> {
-        let (mut node, mut depth) = (None, 0);
-        for &frame in frames {
-            depth = if self.profile.frame(frame).inlined { depth + 1 } else { 0 };
-            let frame = self.frames.insert_full((frame, depth)).0 as u64;
+        let (mut node, mut depth, mut symbol) = (None, 0, None);
+        for &id in frames {
+            if self.profile.frame(id).inlined {
+                depth += 1;
+            } else {
+                (depth, symbol) = (0, self.symbol(id));
+            }
+            let frame = self.frames.insert_full((id, depth, symbol)).0 as u64;
             node = Some(self.stacks.insert_full((node, frame)).0 as u64);
         }
         node
+    }
+
+    /// The machine function that a frame is in, if it is known where that is.
+    fn symbol(&mut self, id: FrameId) -> Option<usize> {
+        let frame = self.profile.frame(id);
+        let (library, offset) = (self.library(frame)?, frame.bytecode_offset?);
+        let symbol = self.symbols.entry((self.names.id(id), library));
+        let index = symbol.index();
+        let first = symbol.or_insert(offset);
+        *first = offset.min(*first);
+        Some(index)
+    }
+
+    fn library(&self, frame: &Frame) -> Option<usize> {
+        let module = frame.module.as_deref().filter(|_| frame.kind == FrameKind::Guest);
+        module.and_then(|module| self.modules.get_index_of(module))
     }
 
     pub(super) fn stack_table(&self) -> StackTable {
@@ -76,20 +99,18 @@ impl<'p> Tables<'p> {
 
     pub(super) fn frame_table(&mut self) -> FrameTable {
         let mut table = FrameTable { length: self.frames.len(), ..FrameTable::default() };
-        for &(id, depth) in &self.frames {
+        for &(id, depth, symbol) in &self.frames {
             let frame = self.profile.frame(id);
             let location = frame.location.as_ref();
-            let module = frame.module.as_deref().filter(|_| frame.kind == FrameKind::Guest);
-            let library = module.and_then(|module| self.modules.get_index_of(module));
             let file = location.map(|location| &*location.file);
-            let function = (frame.kind, self.names.id(id), library, file);
+            let function = (frame.kind, self.names.id(id), self.library(frame), file);
             let known = |number: u32| Some(number).filter(|&number| number > 0);
             table.address.push(frame.bytecode_offset.map_or(-1, i64::from));
             table.inline_depth.push(depth);
             table.category.push(Some(category(frame.kind)));
             table.subcategory.push(0);
             table.func.push(self.functions.insert_full(function).0 as u64);
-            table.native_symbol.push(None);
+            table.native_symbol.push(symbol);
             table.inner_window_id.push(0);
             table.line.push(location.and_then(|location| known(location.line)));
             table.column.push(location.and_then(|location| known(location.column)));
@@ -123,6 +144,18 @@ impl<'p> Tables<'p> {
             table.name.push(self.strings.insert_full(self.modules[library]).0 as u64);
             table.host.push(None);
             table.kind.push(LIBRARY);
+        }
+        table
+    }
+
+    /// To be called when all frames are there.
+    pub(super) fn native_symbols(&mut self) -> NativeSymbols {
+        let mut table = NativeSymbols { length: self.symbols.len(), ..NativeSymbols::default() };
+        for (&(name, library), &first) in &self.symbols {
+            table.address.push(first);
+            table.function_size.push(None);
+            table.lib_index.push(library);
+            table.name.push(self.strings.insert_full(self.names.text(name)).0 as u64);
         }
         table
     }

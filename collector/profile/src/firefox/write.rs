@@ -7,8 +7,7 @@ use serde_json::{Number, Value, json};
 
 use super::{
     file::{
-        Category, Constant, File, FileThread, Lib, Markers, Meta, NativeSymbols, Own, OwnThread, Samples,
-        ThreadConstant,
+        Category, Constant, File, FileThread, Lib, Markers, Meta, Own, OwnThread, Samples, ThreadConstant,
     },
     thread::{CATEGORIES, Tables, category},
     timeline::{Timeline, milliseconds},
@@ -152,6 +151,7 @@ impl<'p> Writer<'p> {
         let frame_table = tables.frame_table();
         let func_table = tables.func_table();
         let resource_table = tables.resource_table();
+        let native_symbols = tables.native_symbols();
         FileThread {
             name,
             tid: thread.map_or(0, |thread| thread.id).into(),
@@ -174,7 +174,7 @@ impl<'p> Writer<'p> {
                 unregister_time: None,
                 paused_ranges: [],
                 show_markers_in_timeline: true,
-                native_symbols: NativeSymbols::default(),
+                native_symbols,
                 markers,
             }),
         }

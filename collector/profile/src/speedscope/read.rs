@@ -20,15 +20,16 @@ pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
     {
         return Err(malformed("it has a profile of time and one of something else".to_owned()));
     }
-    profile.metadata.event = event(file.event, &file.profiles, scales.first().copied().flatten());
+    profile.metadata.event = event(file.event.clone(), &file.profiles, scales.first().copied().flatten());
     profile.metadata.guest = file.name;
     let frames = file.shared.frames.into_iter().map(|frame| profile.intern(model_frame(frame))).collect();
-    let several = file.profiles.len() > 1;
+    // A file of ours says the thread wherever it is known.
+    let by_thread = file.profiles.len() > 1 && file.event.is_none();
     let mut reader = Reader { frames, profile, budget: bounds::StackBudget::default() };
     for (index, (part, scale)) in (0..).zip(file.profiles.into_iter().zip(scales)) {
         let thread = match &part.thread {
             Some(thread) => Some((thread.id, thread.name.clone())),
-            None => several.then(|| (index, part.name.clone())),
+            None => by_thread.then(|| (index, part.name.clone())),
         };
         let thread = thread.map(|(id, name)| Thread { id, name: name.map(Into::into) });
         let thread = thread.map(|thread| reader.profile.intern_thread(thread));

@@ -2,6 +2,9 @@
 
 mod agreement;
 mod damage;
+mod firefox;
 mod native;
+mod npm;
 mod pprof;
 mod profiles;
+mod speedscope;

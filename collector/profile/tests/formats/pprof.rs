@@ -3,17 +3,13 @@
 use std::{collections::BTreeMap, io::Write, path::Path, process::Command};
 
 use flamewalk_profile::{
-    Event, Format, Frame, FrameKind, Labels, Names, Origin, Profile, ProfileError, SourceLocation, Tally,
-    Thread, format, pprof,
+    Event, Format, Frame, FrameKind, Labels, Profile, ProfileError, Tally, Thread, format, pprof,
 };
 use flate2::{Compression, write::GzEncoder};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use tempfile::NamedTempFile;
 
-use crate::profiles::{self, written};
-
-/// Self and total of each function by its name.
-type Figures = BTreeMap<String, (u64, u64)>;
+use crate::profiles::{self, Figures, example, figures, written};
 
 fn file(profile: &Profile) -> NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(".pb.gz").tempfile().unwrap();
@@ -61,69 +57,12 @@ fn top(sample_type: &str, unit: &str, more: &[&str], profile: &Path) -> Figures 
     figures
 }
 
-/// The same from our side. Functions of different kinds with one name are one for pprof.
-fn ours(profile: &Profile, of: fn(Tally) -> u64) -> Figures {
-    let names = Names::new(profile);
-    let mut figures = Figures::new();
-    for function in profile.functions(&names) {
-        let row = figures.entry(names.text(function.name).to_owned()).or_default();
-        row.0 += of(function.self_tally);
-        row.1 += of(function.total_tally);
-    }
-    figures.retain(|_, row| *row != (0, 0));
-    figures
-}
-
-/// A few hundred samples on stacks with inlining, recursion, host calls and two modules.
-fn example(scale: u64) -> Profile {
-    let mut profile = Profile::default();
-    profile.metadata.event = Event::time("cpu");
-    profile.metadata.period = Some(1_003_009);
-    profile.metadata.notices = vec!["Rate below what was asked for.".into()];
-    let guest = |module: &str, name: &str, offset: u32, line: u32| Frame {
-        module: Some(module.into()),
-        location: Some(SourceLocation { file: format!("src/{module}.rs").into(), line, column: 5 }),
-        bytecode_offset: Some(offset),
-        ..Frame::guest(name)
-    };
-    let main = profile.intern(guest("app", "main", 100, 1));
-    let parse = profile.intern(guest("app", "parse<a; b>", 120, 20));
-    let parse_later = profile.intern(guest("app", "parse<a; b>", 160, 28));
-    let next = profile.intern(Frame { inlined: true, ..guest("app", "Iterator::next \"x\"", 160, 7) });
-    let plugin = profile.intern(guest("plugin", "main", 100, 3));
-    let write = profile.intern(Frame::host_call("env", "write out"));
-    let grow = profile.intern(Frame::builtin("memory.grow"));
-    let cut = profile.intern(Frame::truncated());
-    let native = profile.intern(Frame::new(FrameKind::Host, "tokio::park"));
-    let threads = [1, 2].map(|id| profile.intern_thread(Thread { id, name: Some(format!("w{id}").into()) }));
-    let tenant = profile.intern_labels([("tenant", "größe\n"), ("thread", "mine")].into_iter().collect());
-    let stacks: [&[_]; 8] = [
-        &[main],
-        &[main, parse],
-        &[main, parse_later, next],
-        &[main, parse, parse_later, next],
-        &[main, plugin, write],
-        &[main, plugin, grow],
-        &[cut, parse, parse],
-        &[native, main, write, native],
-    ];
-    for (number, stack) in (1..).zip(stacks) {
-        for (slice, thread) in (0..).zip(threads) {
-            let origin = Origin { thread: Some(thread), labels: tenant, slice: Some(slice) };
-            let tally = Tally { samples: number, weight: number * 1_000_003 * scale };
-            profile.add_from(stack, origin, tally).unwrap();
-        }
-        profile.add(stack, Tally { samples: 1, weight: 1 }).unwrap();
-    }
-    profile
-}
-
 #[test]
 fn go_tool_pprof_shows_our_figures() {
     let profile = example(1);
     let file = file(&profile);
-    assert_eq!(top("cpu", "ns", &[], file.path()), ours(&profile, |tally| tally.weight));
-    assert_eq!(top("samples", "", &[], file.path()), ours(&profile, |tally| tally.samples));
+    assert_eq!(top("cpu", "ns", &[], file.path()), figures(&profile, |tally| tally.weight));
+    assert_eq!(top("samples", "", &[], file.path()), figures(&profile, |tally| tally.samples));
     // The event is what is shown if nothing is said.
     let text = go_tool_pprof(&["-top", "-unit=ns"], file.path());
     assert!(text.contains("Type: cpu\n"), "{text}");
@@ -138,7 +77,7 @@ fn go_tool_pprof_subtracts_our_profiles() {
     let (base_file, new_file) = (file(&base), file(&new));
     let base_argument = format!("-diff_base={}", base_file.path().display());
     let difference = top("cpu", "ns", &[&base_argument], new_file.path());
-    let of = |profile| ours(profile, |tally| tally.weight);
+    let of = |profile| figures(profile, |tally| tally.weight);
     let mut expected = of(&new);
     for (name, base) in of(&base) {
         let row = expected.get_mut(&name).unwrap();

@@ -7,7 +7,7 @@ use std::{
 
 use flamewalk_profile::{
     EndReason, Event, Format, Frame, FrameKind, Headroom, Labels, Metadata, Names, Origin, Profile,
-    SourceLocation, Tally, Thread, format,
+    SourceLocation, Tally, Thread, ThreadId, format,
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -171,4 +171,76 @@ pub(crate) fn weights(profile: &Profile) -> BTreeMap<Vec<String>, u64> {
         *weights.entry(shown).or_default() += stack.tally.weight;
     }
     weights
+}
+
+/// Self and total of each function by its name.
+pub(crate) type Figures = BTreeMap<String, (u64, u64)>;
+
+/// Functions of different kinds with one name are one for other tools.
+pub(crate) fn figures(profile: &Profile, of: fn(Tally) -> u64) -> Figures {
+    let names = Names::new(profile);
+    let mut figures = Figures::new();
+    for function in profile.functions(&names) {
+        let row = figures.entry(names.text(function.name).to_owned()).or_default();
+        row.0 += of(function.self_tally);
+        row.1 += of(function.total_tally);
+    }
+    figures.retain(|_, row| *row != (0, 0));
+    figures
+}
+
+/// The samples of one thread, or those of none. The frames are the same, and so are their names.
+pub(crate) fn of_thread(profile: &Profile, thread: Option<ThreadId>) -> Profile {
+    let mut part = Profile::new(profile.metadata.clone());
+    for (_, frame) in profile.frames() {
+        part.intern(frame.clone());
+    }
+    for sample in profile.samples().filter(|sample| sample.origin.thread == thread) {
+        part.add(profile.stack(sample.stack).frames, sample.tally).unwrap();
+    }
+    part
+}
+
+/// A few hundred samples on stacks with inlining, recursion, host calls and two modules.
+pub(crate) fn example(scale: u64) -> Profile {
+    let mut profile = Profile::default();
+    profile.metadata.event = Event::time("cpu");
+    profile.metadata.period = Some(1_003_009);
+    profile.metadata.notices = vec!["Rate below what was asked for.".into()];
+    let guest = |module: &str, name: &str, offset: u32, line: u32| Frame {
+        module: Some(module.into()),
+        location: Some(SourceLocation { file: format!("src/{module}.rs").into(), line, column: 5 }),
+        bytecode_offset: Some(offset),
+        ..Frame::guest(name)
+    };
+    let main = profile.intern(guest("app", "main", 100, 1));
+    let parse = profile.intern(guest("app", "parse<a; b>", 120, 20));
+    let parse_later = profile.intern(guest("app", "parse<a; b>", 160, 28));
+    let next = profile.intern(Frame { inlined: true, ..guest("app", "Iterator::next \"x\"", 160, 7) });
+    let plugin = profile.intern(guest("plugin", "main", 100, 3));
+    let write = profile.intern(Frame::host_call("env", "write out"));
+    let grow = profile.intern(Frame::builtin("memory.grow"));
+    let cut = profile.intern(Frame::truncated());
+    let native = profile.intern(Frame::new(FrameKind::Host, "tokio::park"));
+    let threads = [1, 2].map(|id| profile.intern_thread(Thread { id, name: Some(format!("w{id}").into()) }));
+    let tenant = profile.intern_labels([("tenant", "größe\n"), ("thread", "mine")].into_iter().collect());
+    let stacks: [&[_]; 8] = [
+        &[main],
+        &[main, parse],
+        &[main, parse_later, next],
+        &[main, parse, parse_later, next],
+        &[main, plugin, write],
+        &[main, plugin, grow],
+        &[cut, parse, parse],
+        &[native, main, write, native],
+    ];
+    for (number, stack) in (1..).zip(stacks) {
+        for (slice, thread) in (0..).zip(threads) {
+            let origin = Origin { thread: Some(thread), labels: tenant, slice: Some(slice) };
+            let tally = Tally { samples: number, weight: number * 1_000_003 * scale };
+            profile.add_from(stack, origin, tally).unwrap();
+        }
+        profile.add(stack, Tally { samples: 1, weight: 1 }).unwrap();
+    }
+    profile
 }
