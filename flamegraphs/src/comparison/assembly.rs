@@ -322,7 +322,8 @@ fn notices(comparison: &Comparison, testable: bool, collapsed: bool) -> Vec<Stri
             .map(|function| cost(&function.own))
             .sum();
         if all > 0.0 && matched < ANOTHER_GUEST * all {
-            let percent = 100.0 * matched / all;
+            // The sum of nothing has a minus.
+            let percent = (100.0 * matched / all).abs();
             notices.push(format!(
                 "only {percent:.0} % of the {side}'s guest code is in functions that the other side has too: \
                  is it a profile of another guest?"

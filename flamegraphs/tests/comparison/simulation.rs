@@ -1,6 +1,6 @@
 //! Programs with known shares, and profiles drawn from them.
 
-use flamewalk_profile::{Event, Frame, FrameKind, Profile, SourceLocation, Tally};
+use flamewalk_profile::{Event, Frame, FrameKind, Origin, Profile, SourceLocation, Tally};
 
 /// A random number generator (SplitMix64): seeded, so that a test that passes always passes.
 pub(crate) struct Random(pub(crate) u64);
@@ -34,7 +34,14 @@ impl Random {
 #[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) stacks: Vec<(Vec<Frame>, f64)>,
+    /// The probability that a signal on the first stack merges with the next one.
+    pub(crate) merged: f64,
+    /// Whether profiles tell when the samples were.
+    pub(crate) slices: bool,
 }
+
+/// Slices of time of a profile.
+const SLICES: usize = 20;
 
 /// How a program spreads its time.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +83,7 @@ impl Program {
                 (stack, weight / sum)
             })
             .collect();
-        Self { stacks }
+        Self { stacks, merged: 0.0, slices: true }
     }
 
     /// The program with more time in one stack, by so much that its share rises by `points`, and what that does to
@@ -92,7 +99,7 @@ impl Program {
                 (frames.clone(), if index == stack { share + points } else { share * others })
             })
             .collect();
-        Self { stacks }
+        Self { stacks, ..self.clone() }
     }
 
     /// A profile of so many samples. Their weights vary as those of a varying period do.
@@ -115,18 +122,24 @@ impl Program {
             .iter()
             .map(|(frames, _)| frames.iter().map(|frame| profile.intern(frame.clone())).collect())
             .collect();
+        let mut tallies = vec![[Tally::default(); SLICES]; ids.len()];
         for _ in 0..samples {
             let at = random.unit() * sum;
             let stack = cumulative.partition_point(|&end| end <= at).min(ids.len() - 1);
-            let weight = (1e6 * (0.55 + 1.1 * random.unit())) as u64;
-            profile.add(&ids[stack], Tally { samples: 1, weight }).unwrap();
+            let mut weight = (1e6 * (0.55 + 1.1 * random.unit())) as u64;
+            while stack == 0 && random.unit() < self.merged {
+                weight += 1_000_000;
+            }
+            let tally = &mut tallies[stack][random.below(SLICES)];
+            *tally = tally.checked_add(Tally { samples: 1, weight }).unwrap();
+        }
+        for (ids, tallies) in ids.iter().zip(tallies) {
+            for (tally, slice) in tallies.into_iter().zip(0..).filter(|(tally, _)| tally.samples > 0) {
+                let origin = Origin { slice: self.slices.then_some(slice), ..Origin::default() };
+                profile.add_from(ids, origin, tally).unwrap();
+            }
         }
         profile
-    }
-
-    pub(crate) fn share_of(&self, name: &str) -> f64 {
-        let of = |frame: &Frame| &*frame.name == name;
-        self.stacks.iter().filter(|(frames, _)| frames.last().is_some_and(of)).map(|(_, share)| share).sum()
     }
 }
 
