@@ -55,11 +55,8 @@ pub(super) fn compare(
     let work = options.work.map(|(base, new)| [base, new]);
     let testable = runs.iter().all(|run| run.samples_known);
     let mut measured = Measured {
-        sums: Sums { wholes: wholes.clone(), base: base.len(), work },
-        family: Family::new(
-            Runs { wholes: wholes.clone(), base: base.len(), work, testable },
-            options.min_share,
-        ),
+        runs: Runs { wholes: wholes.clone(), base: base.len(), work, testable },
+        family: Family::new(options.min_share),
     };
 
     let whole = measured.add(&wholes);
@@ -216,15 +213,9 @@ fn of_frames(
     })
 }
 
-/// The wholes of all runs, to make costs from.
-struct Sums {
-    wholes: Vec<Mass>,
-    base: usize,
-    work: Option<[f64; 2]>,
-}
-
+/// The runs, and the tests of what was counted in them.
 struct Measured {
-    sums: Sums,
+    runs: Runs,
     family: Family,
 }
 
@@ -237,23 +228,8 @@ struct Counted {
 
 impl Measured {
     fn add(&mut self, parts: &[Mass]) -> Counted {
-        let (share, per_work) = self.family.add(parts);
-        Counted { costs: [0, 1].map(|side| self.sums.cost(parts, side)), share, per_work }
-    }
-}
-
-impl Sums {
-    fn cost(&self, parts: &[Mass], side: usize) -> Cost {
-        let runs = if side == 0 { 0..self.base } else { self.base..parts.len() };
-        let sum = |masses: &[Mass]| {
-            let mut sum = Mass::default();
-            masses.iter().for_each(|&mass| sum.add(mass));
-            sum.tally
-        };
-        let Tally { samples, weight } = sum(&parts[runs.clone()]);
-        let share = weight as f64 / sum(&self.wholes[runs.clone()]).weight as f64;
-        let per_work = self.work.map(|work| weight as f64 / (work[side] * runs.len() as f64));
-        Cost { samples, weight, share, per_work }
+        let (share, per_work) = self.family.add(&self.runs, parts);
+        Counted { costs: [0, 1].map(|side| self.runs.cost(parts, side)), share, per_work }
     }
 }
 
@@ -274,7 +250,7 @@ fn calls(counts: &Counts, measured: &mut Measured) -> Vec<(Option<usize>, usize,
     let mut calls = Vec::new();
     for (path, &(caller, function)) in counts.paths.iter().enumerate() {
         let [own, total] = counts.path(path);
-        let wide = [0, 1].iter().any(|&side| measured.sums.cost(&total, side).share >= SMALLEST_CALL);
+        let wide = [0, 1].iter().any(|&side| measured.runs.cost(&total, side).share >= SMALLEST_CALL);
         kept.push(wide.then_some(calls.len()));
         if wide {
             let caller = if caller == ROOT { None } else { kept[caller] };

@@ -10,10 +10,11 @@
 //! They hold the truth in all tests of the family at once (Bonferroni), and agree with the tests: that of a significant
 //! difference ends at zero at the latest, that of another one reaches it.
 
+use flamewalk_profile::Tally;
 use indexmap::IndexMap;
 
 use super::{
-    change::Difference,
+    change::{Cost, Difference},
     counts::Mass,
     significance::{Evidence, Measure, Part},
 };
@@ -29,6 +30,22 @@ pub(super) struct Runs {
     pub(super) testable: bool,
 }
 
+impl Runs {
+    /// What something cost one side (0 for the base, 1 for the new build), given what fell on it in each run.
+    pub(super) fn cost(&self, parts: &[Mass], side: usize) -> Cost {
+        let runs = if side == 0 { 0..self.base } else { self.base..parts.len() };
+        let sum = |masses: &[Mass]| {
+            let mut sum = Mass::default();
+            masses.iter().for_each(|&mass| sum.add(mass));
+            sum.tally
+        };
+        let Tally { samples, weight } = sum(&parts[runs.clone()]);
+        let share = weight as f64 / sum(&self.wholes[runs.clone()]).weight as f64;
+        let per_work = self.work.map(|work| weight as f64 / (work[side] * runs.len() as f64));
+        Cost { samples, weight, share, per_work }
+    }
+}
+
 /// A difference whose test may still be to come.
 #[derive(Clone, Copy)]
 pub(super) struct Pending {
@@ -38,29 +55,29 @@ pub(super) struct Pending {
 
 /// Collects the tests.
 pub(super) struct Family {
-    runs: Runs,
     min_share: f64,
     /// By what is compared and the weights in all runs.
     tests: IndexMap<(Measure, Vec<u64>), Evidence>,
 }
 
 impl Family {
-    pub(super) fn new(runs: Runs, min_share: f64) -> Self {
-        Self { runs, min_share, tests: IndexMap::new() }
+    pub(super) fn new(min_share: f64) -> Self {
+        Self { min_share, tests: IndexMap::new() }
     }
 
     /// Adds what fell on something in each run: the differences of its share and, if the work is known, of its cost.
-    pub(super) fn add(&mut self, parts: &[Mass]) -> (Pending, Option<Pending>) {
-        let costs = self.runs.work.is_some().then(|| self.compare(Measure::PerWork, parts));
-        (self.compare(Measure::Share, parts), costs)
+    pub(super) fn add(&mut self, runs: &Runs, parts: &[Mass]) -> (Pending, Option<Pending>) {
+        let costs = runs.work.is_some().then(|| self.compare(runs, Measure::PerWork, parts));
+        (self.compare(runs, Measure::Share, parts), costs)
     }
 
-    fn compare(&mut self, measure: Measure, parts: &[Mass]) -> Pending {
-        let runs: Vec<Part> =
-            parts.iter().zip(&self.runs.wholes).map(|(&part, &whole)| Part { part, whole }).collect();
-        let work = self.runs.work.unwrap_or([1.0; 2]);
-        let evidence = || Evidence::new(measure, [&runs[..self.runs.base], &runs[self.runs.base..]], work);
-        if !self.runs.testable || !self.belongs(measure, parts) {
+    fn compare(&mut self, runs: &Runs, measure: Measure, parts: &[Mass]) -> Pending {
+        let pairs: Vec<Part> =
+            parts.iter().zip(&runs.wholes).map(|(&part, &whole)| Part { part, whole }).collect();
+        let evidence = || {
+            Evidence::new(measure, [&pairs[..runs.base], &pairs[runs.base..]], runs.work.unwrap_or([1.0; 2]))
+        };
+        if !runs.testable || !self.belongs(runs, measure, parts) {
             return Pending { estimate: evidence().difference(), test: None };
         }
         let weights = parts.iter().map(|part| part.tally.weight).collect();
@@ -70,9 +87,9 @@ impl Family {
         Pending { estimate, test: Some(index) }
     }
 
-    fn belongs(&self, measure: Measure, parts: &[Mass]) -> bool {
+    fn belongs(&self, runs: &Runs, measure: Measure, parts: &[Mass]) -> bool {
         let sum = |masses: &[Mass]| masses.iter().map(|mass| mass.tally.weight as f64).sum::<f64>();
-        let share = sum(parts) / sum(&self.runs.wholes);
+        let share = sum(parts) / sum(&runs.wholes);
         share > 0.0
             && share >= self.min_share
             && (measure == Measure::PerWork || (share < 1.0 && 1.0 - share >= self.min_share))
