@@ -152,6 +152,15 @@ class CallTree {
     return branch;
   }
 
+  /** The heaviest branch at a path of functions, whether inlined or not, if there is one. */
+  findFunctions(functions) {
+    let found = [this.root];
+    for (const number of functions) {
+      found = found.flatMap(({ children }) => children.filter(({ key }) => key >> 1 === number));
+    }
+    return found.reduce((best, branch) => (branch.width > (best?.width ?? 0) ? branch : best), null);
+  }
+
   /** What falls on the places of a branch's frames: by side, a map from place to tally. */
   places(branch, figures) {
     const carried = this.towardsCallers && this.carried === figures.self ? figures.pathSelf : figures.pathTotal;

@@ -16,6 +16,8 @@ class Colors {
     const named = (name) => style.getPropertyValue(`--${name}`).trim();
     this.text = isDark ? "#f6f4f0" : "#161412";
     this.root = this.themed([232, 232, 232]);
+    /** Of frames too narrow to be drawn one by one. */
+    this.hidden = this.themed([222, 214, 204]);
     this.background = named("background");
     this.match = named("match");
     this.focus = named("focus");

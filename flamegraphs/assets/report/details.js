@@ -4,18 +4,19 @@
 const LONGEST_LIST = 8;
 
 class Details {
-  /** `onSandwich(function)` and `onSource(file, line)` hear what the user wants to see. */
-  constructor(element, report, { onSandwich, onSource }) {
+  /** `onSandwich(function)`, `onSource(file, line)` and `onPath(functions)` hear what the user wants to see. */
+  constructor(element, report, { onSandwich, onSource, onPath }) {
     this.element = element;
     this.report = report;
     this.onSandwich = onSandwich;
     this.onSource = onSource;
-    this.show(null);
+    this.onPath = onPath;
   }
 
   show(branch) {
     if (!branch) {
-      this.element.replaceChildren(paragraph("hint", "Choose a frame to see its figures, lines and offsets."));
+      const hint = paragraph("hint", "Choose a frame to see its figures, lines and offsets.");
+      this.element.replaceChildren(hint, ...this.paths());
       return;
     }
     const { dataset, report } = { dataset: this.report.dataset, report: this.report };
@@ -30,6 +31,22 @@ class Details {
     }
     this.element.replaceChildren(...parts);
     this.element.scrollTop = 0;
+  }
+
+  /** In a difference, the call paths that explain it. */
+  paths() {
+    if (!this.report?.isDifference) return [];
+    const { dataset } = this.report;
+    const list = document.createElement("ol");
+    for (const { functions, change } of dataset.json.changes.paths) {
+      const item = document.createElement("li");
+      const amount = element("span", this.report.changeText(change));
+      amount.className = "number";
+      const names = functions.map((number) => dataset.names[number]).join(" → ");
+      item.append(amount, button(names, () => this.onPath(functions), "link"));
+      list.append(item);
+    }
+    return list.children.length ? [heading("Call paths that changed", "h3"), list] : [];
   }
 
   kind(branch) {

@@ -46,7 +46,8 @@ class Graph {
     this.growsUp = growsUp;
     this.zoomed = tree.find(zoom);
     this.visible = windowOf(this.zoomed);
-    this.selected = chosen ? tree.find(chosen) : null;
+    const found = chosen && tree.find(chosen);
+    this.selected = found?.depth === chosen?.length ? found : null;
     this.hovered = null;
     this.resize();
     if (turned) this.element.scrollTop = growsUp ? this.element.scrollHeight : 0;
@@ -100,6 +101,11 @@ class Graph {
 
   paintRect(context, { branch, x, width }, y) {
     const { colors } = this.report;
+    if (!branch) {
+      context.fillStyle = colors.hidden;
+      context.fillRect(x, y, width > 3 ? width - 1 : width, ROW_HEIGHT - 1);
+      return;
+    }
     const matched = this.matches && branch.key !== NONE && this.matches[branch.key >> 1] === 1;
     context.globalAlpha = this.matches && !matched ? 0.45 : 1;
     context.fillStyle = matched ? colors.match : this.report.color(branch);
@@ -119,7 +125,7 @@ class Graph {
     context.strokeStyle = color;
     context.lineWidth = thickness;
     const width = Math.max(2, rect.width - 1);
-    context.strokeRect(rect.x + 0.5, this.top(rect.branch.depth) + 0.5, width, ROW_HEIGHT - 2);
+    context.strokeRect(rect.x + 0.5, this.top(rect.depth) + 0.5, width, ROW_HEIGHT - 2);
   }
 
   rectOf(branch) {
@@ -136,7 +142,7 @@ class Graph {
   listenToPointer() {
     this.canvas.addEventListener("mousemove", (event) => {
       const rect = this.rectUnder(event);
-      this.report.tooltip.show(rect && this.report.describe(rect.branch), event);
+      this.report.tooltip.show(rect && this.describe(rect), event);
       this.canvas.style.cursor = rect ? "pointer" : "default";
       if (rect === this.hovered) return;
       this.hovered = rect;
@@ -150,10 +156,16 @@ class Graph {
     this.canvas.addEventListener("click", (event) => {
       const rect = this.rectUnder(event);
       if (!rect) return;
+      if (!rect.branch) return this.look(part(this.visible, rect.x / this.width, (rect.x + rect.width) / this.width));
       this.select(rect.branch);
       this.zoom(rect.branch);
     });
     this.canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+  }
+
+  describe({ branch, hidden }) {
+    if (branch) return this.report.describe(branch);
+    return hidden === 1 ? "a frame too narrow to be drawn" : `${count(hidden)} frames too narrow to be drawn`;
   }
 
   /** With Ctrl the wheel zooms around the pointer, sideways it moves the window; otherwise the page scrolls. */
@@ -204,7 +216,7 @@ class Graph {
   /** Chooses the next frame that the search finds, from left to right and from row to row. */
   next(direction) {
     if (!this.matches) return;
-    const found = this.rows.flat().filter(({ branch }) => branch.key !== NONE && this.matches[branch.key >> 1]);
+    const found = this.rows.flat().filter(({ branch }) => branch && branch.key !== NONE && this.matches[branch.key >> 1]);
     if (found.length === 0) return;
     const current = found.findIndex(({ branch }) => branch === this.selected);
     const index = current < 0 ? (direction > 0 ? 0 : -1) : current + direction;

@@ -15,7 +15,7 @@ const KEYS = [
 ];
 
 const IN_THE_GRAPH = [
-  ["click  Enter", "let a frame fill the width"],
+  ["click  Enter", "let a frame, or frames too narrow to be drawn, fill the width"],
   ["Esc", "show everything again"],
   ["Backspace", "zoom out to the caller"],
   ["+  −", "zoom; so does the wheel with Ctrl, around the pointer"],

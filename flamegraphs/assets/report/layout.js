@@ -1,27 +1,42 @@
 // Where frames are drawn: the branches of a tree that are wide enough in a window, as rectangles by row.
 
-/** Narrower frames are not drawn, nor what is behind them: half a pixel. */
+/** Narrower frames are not drawn one by one, nor what is behind them: half a pixel. */
 const MIN_WIDTH = 0.5;
 
 /** The part of the root's width that is visible, from 0 to 1. */
 const EVERYTHING = Object.freeze({ from: 0, to: 1 });
 
-/** Rows of `{ branch, x, width }` in pixels, from left to right; the first row is the root's. */
+/**
+ * Rows of `{ branch, depth, x, width }` in pixels, from left to right; the first row is the root's. Neighbours that are
+ * too narrow are together one rectangle without a branch, with their number as `hidden`.
+ */
 function layOut(tree, visible, pixels) {
   const rows = [];
   const root = tree.root;
   if (root.width === 0) return rows;
   const scale = pixels / (root.width * (visible.to - visible.from));
   const origin = root.start + visible.from * root.width;
-  const pending = [root];
+  const rect = (branch, depth, start, end, hidden) => {
+    const x = Math.max(0, (start - origin) * scale);
+    return { branch, depth, x, width: Math.min(pixels, (end - origin) * scale) - x, hidden };
+  };
+  const pending = [rect(root, 0, root.start, root.start + root.width, 0)];
   while (pending.length) {
-    const branch = pending.pop();
-    const left = Math.max(0, (branch.start - origin) * scale);
-    const right = Math.min(pixels, (branch.start + branch.width - origin) * scale);
-    if (right - left < MIN_WIDTH) continue;
-    (rows[branch.depth] ??= []).push({ branch, x: left, width: right - left });
+    const next = pending.pop();
+    (rows[next.depth] ??= []).push(next);
+    if (!next.branch) continue;
+    const above = [];
+    let narrow = null;
+    for (const child of next.branch.children) {
+      const end = child.start + child.width;
+      const its = rect(child, child.depth, child.start, end, 0);
+      if (its.width >= MIN_WIDTH) above.push(its);
+      if (its.width <= 0 || its.width >= MIN_WIDTH) narrow = null;
+      else if (narrow) Object.assign(narrow, rect(null, child.depth, narrow.start, end, narrow.hidden + 1));
+      else above.push((narrow = { ...rect(null, child.depth, child.start, end, 1), start: child.start }));
+    }
     // Last first, so that rows fill from left to right.
-    for (let i = branch.children.length - 1; i >= 0; i--) pending.push(branch.children[i]);
+    for (let i = above.length - 1; i >= 0; i--) if (above[i].width >= MIN_WIDTH) pending.push(above[i]);
   }
   return rows;
 }
@@ -35,6 +50,11 @@ function windowOf(branch) {
         from: (branch.start - root.start) / root.width,
         to: (branch.start - root.start + branch.width) / root.width,
       };
+}
+
+/** A part of a window, from 0 to 1 of it. */
+function part({ from, to }, start, end) {
+  return { from: from + start * (to - from), to: from + end * (to - from) };
 }
 
 /** The window around `at` (from 0 to 1 of the window) when it gets `factor` times as wide. */

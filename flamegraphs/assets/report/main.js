@@ -15,6 +15,7 @@ class Report {
     this.details = new Details(document.querySelector("#details"), this, {
       onSandwich,
       onSource: (file, line) => this.openSource(file, line),
+      onPath: (functions) => this.openPath(functions),
     });
     const onSelect = (branch) => this.select(branch);
     this.graph = new Graph(document.querySelector("#graph"), this, {
@@ -76,7 +77,6 @@ class Report {
     if (isFiltered) {
       this.figures = new Figures(dataset, this.filters.mask(state));
       this.filters.show(state);
-      document.querySelector("#chosen").textContent = "";
     }
     const { matches, error } = search(dataset.names, state.search, state.regex);
     this.matches = matches;
@@ -94,7 +94,9 @@ class Report {
     const make = state.reversed ? CallTree.ofCallers : CallTree.ofCallees;
     this.graph.highlight(this.matches);
     this.graph.show(make(dataset, figures, order, this.shape), !state.icicle, state.zoom);
-    this.details.show(this.graph.selected);
+    const { selected } = this.graph;
+    this.details.show(selected);
+    document.querySelector("#chosen").textContent = selected ? this.describe(selected) : "";
   }
 
   show_sandwich() {
@@ -115,6 +117,18 @@ class Report {
   openSource(file, line) {
     this.line = line;
     this.change({ view: "source", file });
+  }
+
+  /** Zooms to a call path. One that is in the base only has its width there. */
+  openPath(functions) {
+    const find = () => this.graph.tree.findFunctions(functions);
+    if (this.state.reversed) this.change({ reversed: false });
+    if (!find()) this.change({ shape: this.state.shape === "base" ? "new" : "base" });
+    const branch = find();
+    if (!branch) return;
+    this.graph.select(branch);
+    this.graph.zoom(branch);
+    this.graph.canvas.focus();
   }
 
   select(branch) {

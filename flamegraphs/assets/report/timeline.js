@@ -120,8 +120,8 @@ class Timeline {
         context.fillRect(x, height - bar, 1, bar);
       });
     });
-    if (this.from === null) return;
-    const [left, right] = [(this.from / this.end) * width, (this.to / this.end) * width];
+    if (this.from === null && this.to === null) return;
+    const [left, right] = [this.from ?? 0, this.to ?? this.end].map((second) => (second / this.end) * width);
     context.globalAlpha = 0.72;
     context.fillStyle = colors.background;
     context.fillRect(0, 0, left, height);

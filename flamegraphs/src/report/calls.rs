@@ -266,3 +266,75 @@ fn follow(
     }
     call_of_path
 }
+
+#[cfg(test)]
+mod tests {
+    use flamewalk_profile::{Frame, SourceLocation, Tally};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// One of a few functions at one of a few lines, inlined or not.
+    fn frame(choice: u32) -> Frame {
+        let location = SourceLocation { file: "file".into(), line: choice / 8 + 1, column: 0 };
+        let name = format!("f{}", choice % 4);
+        Frame { location: Some(location), inlined: choice % 8 >= 4, ..Frame::guest(name) }
+    }
+
+    /// From the root to a node.
+    fn chain(tree: &Preorder, node: u32) -> Vec<u32> {
+        let parents = tree.parents();
+        let mut chain = vec![node];
+        while let Some(&last) = chain.last().filter(|&&last| parents[last as usize] != last) {
+            chain.push(parents[last as usize]);
+        }
+        chain.reverse();
+        chain
+    }
+
+    proptest! {
+        /// Going up from where a sample lies gives its stack, in both trees, and no two nodes are the same.
+        #[test]
+        fn the_trees_are_the_stacks(stacks in vec(vec(0_u32..24, 1..8), 1..30), left_out in 0_u32..24) {
+            let mut profile = Profile::default();
+            for stack in &stacks {
+                let ids: Vec<_> = stack.iter().map(|&choice| profile.intern(frame(choice))).collect();
+                profile.add(&ids, Tally { samples: 1, weight: 1 })?;
+            }
+            let functions = Functions::new(&[&profile], |_, _| None);
+            let is_left_out = |id: FrameId| *profile.frame(id) == frame(left_out);
+            let calls = Calls::new(&[&profile], &functions, |_, id| is_left_out(id));
+
+            for fallen in &calls.samples {
+                let frames = profile.stack(fallen.sample.stack).frames;
+                let mut kept: Vec<_> = frames.iter().copied().filter(|&id| !is_left_out(id)).collect();
+                if kept.is_empty() {
+                    kept.push(frames[0]);
+                }
+                let paths = chain(&calls.paths, fallen.path);
+                prop_assert_eq!(paths.len(), kept.len());
+                let nodes = chain(&calls.calls, calls.call_of_path[fallen.path as usize]);
+                prop_assert_eq!(nodes.len(), kept.len());
+                for ((id, path), call) in kept.into_iter().zip(paths).zip(nodes) {
+                    let place = calls.places[calls.paths.contents[path as usize] as usize];
+                    let key = calls.calls.contents[call as usize];
+                    prop_assert_eq!(calls.call_of_path[path as usize], call);
+                    prop_assert_eq!(place.call, key);
+                    prop_assert_eq!(place.line, profile.frame(id).location.as_ref().unwrap().line);
+                    let name = &functions.all[key as usize / 2].name;
+                    prop_assert_eq!((name.as_str(), key % 2 == 1), (&*profile.frame(id).name, profile.frame(id).inlined));
+                }
+            }
+            for tree in [&calls.calls, &calls.paths] {
+                let parents = tree.parents();
+                // Roots have their own number for a parent.
+                let nodes = (0..).zip(&parents).zip(&tree.contents);
+                let mut seen: Vec<_> =
+                    nodes.map(|((node, &parent), &content)| ((parent != node).then_some(parent), content)).collect();
+                seen.sort_unstable();
+                seen.dedup();
+                prop_assert_eq!(seen.len(), parents.len());
+            }
+        }
+    }
+}

@@ -17,6 +17,8 @@ pub(super) struct Changes {
     hues: Vec<Shades>,
     /// In the order of the functions; `None` for those that were not compared.
     functions: Vec<Option<FunctionPart>>,
+    /// The call paths that explain what changed, by the size of the change.
+    paths: Vec<PathPart>,
     notices: Vec<String>,
     /// Units of work of all profiles of either side, if they are known.
     work: Option<[f64; 2]>,
@@ -26,6 +28,14 @@ pub(super) struct Changes {
 struct Shades {
     label: &'static str,
     ends: [[u8; 3]; 2],
+}
+
+#[derive(Serialize)]
+struct PathPart {
+    /// Positions in the functions.
+    functions: Vec<usize>,
+    /// In the share, or in the cost per unit of work if that is known.
+    change: f64,
 }
 
 #[derive(Serialize)]
@@ -50,6 +60,7 @@ impl Changes {
                 .iter()
                 .map(|function| Some(FunctionPart::new(&comparison.functions[function.change?], wording)))
                 .collect(),
+            paths: paths(comparison, functions),
             notices: comparison.notices.iter().map(|notice| printable(notice)).chain([tests]).collect(),
             work: work(&comparison.base).zip(work(&comparison.new)).map(|(base, new)| [base, new]),
         }
@@ -75,6 +86,25 @@ impl FunctionPart {
             facts,
         }
     }
+}
+
+/// The paths of the comparison in terms of the report.
+fn paths(comparison: &Comparison, functions: &Functions) -> Vec<PathPart> {
+    let of_report: HashMap<usize, usize> = functions
+        .all
+        .iter()
+        .zip(0..)
+        .filter_map(|(function, index)| Some((function.change?, index)))
+        .collect();
+    comparison
+        .paths
+        .iter()
+        .map(|path| PathPart {
+            // Whatever the comparison has is on some stack.
+            functions: path.functions.iter().map(|function| of_report[function]).collect(),
+            change: path.total.leading().estimate,
+        })
+        .collect()
 }
 
 /// A function of the comparison as one of the report.

@@ -2,7 +2,8 @@
 //!
 //! The page holds the whole profile: every sample with its thread, labels and slice of time. What it shows, it computes
 //! itself, so that shares follow the filters: a flame graph with zoom and search, callers and callees of one function,
-//! a table, source lines. Weights are exact up to 2⁵³ (a quarter of a year in nanoseconds).
+//! a table, source lines. Weights are exact up to 2⁵³ (a quarter of a year in nanoseconds). It needs a browser that can
+//! decompress (`DecompressionStream`), as all have been able to since 2023.
 
 mod calls;
 mod changes;

@@ -26,6 +26,13 @@ scenario(async ({ browser, page, expected, picture }) => {
   if (!expected.perWork) costly.push([find("new", "render"), CHEAPER]);
   await compareColors(graph, expected.new.whole, costly);
   await compareFrames(graph, expected.new.frames, expected.new.whole);
+
+  // The call paths that explain it, each of which leads to its frame.
+  const paths = await browser.value(`[...document.querySelectorAll("#details li")].map((item) => item.textContent)`);
+  assert.deepEqual(paths, expected.paths.map(({ change, names }) => changeText(change, false) + names.join(" → ")));
+  await browser.click("#details li:nth-child(2) button");
+  assert.equal(await browser.text("#details h2"), expected.paths[1].names.at(-1));
+  await browser.press("Escape");
   await browser.choose("#shape", "of b");
   await compareFrames(graph, expected.base.frames, expected.base.whole);
   await browser.choose("#shape", "of w");
@@ -49,7 +56,7 @@ scenario(async ({ browser, page, expected, picture }) => {
     assert.equal(total, changeText(row.total, row.totalIsSignificant), row.name);
   }
   const marks = [...rows.values()].map(({ own }) => own.endsWith("*"));
-  assert.deepEqual(marks, marks.toSorted((a, b) => b - a));
+  assert.deepEqual(marks, [...marks].sort((a, b) => b - a));
   await browser.click("#table .row:nth-child(1)");
   assert.match(await browser.text("#sandwich dl"), /self change.*\*.*found by/);
 

@@ -171,15 +171,19 @@ pub(crate) fn lines(profile: &Profile, file: &str) -> Vec<Line> {
         .collect()
 }
 
-/// The lines, then the bytecode offsets, of the youngest frame of a path in the graph, heaviest first, as the details
-/// have them.
-pub(crate) fn places(profile: &Profile, path: &[&str]) -> Vec<String> {
+/// The lines, then the bytecode offsets, of the last frame of a path in the graph, heaviest first, as the details
+/// have them. `towards_callers` if stacks start with their youngest frames.
+pub(crate) fn places(profile: &Profile, path: &[&str], towards_callers: bool) -> Vec<String> {
     let names = Names::new(profile);
     let (mut lines, mut offsets) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
     for stack in profile.stacks() {
-        let shown = stack.frames.iter().map(|&id| names.of(id));
-        if stack.frames.len() >= path.len() && shown.zip(path).all(|(name, wanted)| name == *wanted) {
-            let frame = profile.frame(stack.frames[path.len() - 1]);
+        let mut frames = stack.frames.to_vec();
+        if towards_callers {
+            frames.reverse();
+        }
+        let shown = frames.iter().map(|&id| (names.of(id), profile.frame(id).inlined));
+        if frames.len() >= path.len() && shown.zip(path).all(|(frame, wanted)| frame == (*wanted, false)) {
+            let frame = profile.frame(frames[path.len() - 1]);
             let location = frame.location.as_ref().unwrap();
             *lines.entry(format!("{}:{}", location.file, location.line)).or_default() += stack.tally.weight;
             let offset = frame.bytecode_offset.unwrap();

@@ -54,6 +54,8 @@ fn a_report_shows_what_was_sampled() {
         let part = around(&all, "render", callers);
         json!({ "frames": frames(&part, whole), "weight": part.iter().map(|(_, weight)| weight).sum::<u64>() })
     };
+    // The first frame of this name in the second row, from the left.
+    const CALLER: &[&str] = &["scan", "parse"];
     let expected = json!({
         "whole": whole,
         "hostile": flamewalk_profile::printable(profiles::HOSTILE),
@@ -68,7 +70,8 @@ fn a_report_shows_what_was_sampled() {
         "hostCalls": figures(&profile, &in_host_calls),
         "text": matched(&all, |name| name.to_lowercase().contains("io::write")),
         "expression": matched(&all, |name| name.starts_with("parse") || name.ends_with("grow")),
-        "renderPlaces": places(&profile, &["main", "render"]),
+        "renderPlaces": places(&profile, &["main", "render"], false),
+        "callerPlaces": places(&profile, CALLER, true),
         "lines": lines(&profile, profiles::SOURCE_FILE),
     });
     browser::run("everything", &page(&profile, &profiles::with_source()), &expected);
@@ -92,6 +95,13 @@ fn a_profile_without_samples_or_details_is_shown() {
     let frame = profile.intern(flamewalk_profile::Frame::guest("only"));
     profile.add(&[frame], flamewalk_profile::Tally { samples: 0, weight: 7 }).unwrap();
     browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "7 samples" }));
+
+    // As deep as a hostile file likes.
+    let mut profile = Profile::default();
+    let frames = ["ping", "pong"].map(|name| profile.intern(flamewalk_profile::Frame::guest(name)));
+    let stack: Vec<_> = frames.into_iter().cycle().take(20_000).collect();
+    profile.add(&stack, flamewalk_profile::Tally { samples: 5, weight: 5 }).unwrap();
+    browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "5 samples" }));
 }
 
 /// The new build parses slower, has lost a function and got another one; a function's hash is another.
@@ -146,7 +156,18 @@ fn a_comparison_shows_either_build_and_their_difference() {
             .collect();
         let parse = comparison.functions.iter().find(|function| function.name == "parse").unwrap();
         assert!(parse.own.is_significant(), "the page has something to show");
+        let paths: Vec<_> = comparison
+            .paths
+            .iter()
+            .map(|path| {
+                let names: Vec<_> =
+                    path.functions.iter().map(|&function| &comparison.functions[function].name).collect();
+                json!({ "change": path.total.leading().estimate, "names": names })
+            })
+            .collect();
+        assert!(paths.len() > 1);
         let expected = json!({
+            "paths": paths,
             "base": side(&sides[0]),
             "new": side(&sides[1]),
             "functions": functions,
