@@ -4,5 +4,6 @@ mod host_calls;
 mod hostile;
 mod images;
 mod llvm;
+mod registry;
 mod sources;
 mod support;
