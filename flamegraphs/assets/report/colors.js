@@ -21,7 +21,6 @@ class Colors {
     this.background = named("background");
     this.match = named("match");
     this.focus = named("focus");
-    this.mark = named("accent");
   }
 
   /** A colour of the light theme as it is in this one. */

@@ -5,7 +5,6 @@ class Controls {
     this.report = report;
     const get = (selector) => document.querySelector(selector);
     this.search = get("#search");
-    this.regex = get("#regex");
     this.found = get("#found");
     this.counted = get("#counted");
     this.views = [...document.querySelectorAll("[data-view]")];
@@ -64,8 +63,18 @@ class Controls {
 
   /** Of a side, whatever the filters. */
   wholeWeight(side) {
-    this.whole ??= new Figures(this.report.dataset, this.report.dataset.samplePath.map(() => 1)).whole;
-    return this.whole[side].weight;
+    const { dataset } = this.report;
+    const wanted = side === VANISHED ? 0 : side;
+    let sum = 0;
+    dataset.sampleWeight.forEach((weight, sample) => {
+      if (dataset.sideOf(dataset.sampleProfile[sample]) === wanted) sum += weight;
+    });
+    return sum;
+  }
+
+  /** Only the graph goes from one frame that was found to the next. */
+  next(direction) {
+    if (this.report.state.view === "graph") this.report.graph.next(direction);
   }
 
   onSearchKey(event) {
@@ -73,7 +82,7 @@ class Controls {
       this.report.change({ search: "" });
       this.search.blur();
     } else if (event.key === "Enter") {
-      this.report.graph.next(event.shiftKey ? -1 : 1);
+      this.next(event.shiftKey ? -1 : 1);
     } else return;
     event.preventDefault();
   }
@@ -84,8 +93,8 @@ class Controls {
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
     const act = {
       "/": () => this.search.focus(),
-      n: () => report.graph.next(1),
-      N: () => report.graph.next(-1),
+      n: () => this.next(1),
+      N: () => this.next(-1),
       i: () => this.toggle("icicle"),
       r: () => this.toggle("reversed"),
       l: () => this.toggle("heavy"),

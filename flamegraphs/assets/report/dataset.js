@@ -78,10 +78,6 @@ class Dataset {
     this.pathsByCall = null;
   }
 
-  functionOf(key) {
-    return key >> 1;
-  }
-
   nameOf(key) {
     return this.names[key >> 1];
   }

@@ -19,14 +19,14 @@ class Details {
       this.element.replaceChildren(hint, ...this.paths());
       return;
     }
-    const { dataset, report } = { dataset: this.report.dataset, report: this.report };
+    const { report } = this;
     const parts = [heading(report.name(branch))];
     if (branch.key !== NONE) parts.push(this.kind(branch));
     const facts = document.createElement("dl");
     for (const [label, value] of report.facts(branch)) facts.append(element("dt", label), element("dd", value));
     parts.push(facts);
     if (branch.key !== NONE) {
-      parts.push(button("Callers and callees", () => this.onSandwich(dataset.functionOf(branch.key))));
+      parts.push(button("Callers and callees", () => this.onSandwich(branch.key >> 1)));
       parts.push(...this.places(branch));
     }
     this.element.replaceChildren(...parts);
@@ -35,7 +35,7 @@ class Details {
 
   /** In a difference, the call paths that explain it. */
   paths() {
-    if (!this.report?.isDifference) return [];
+    if (!this.report.isDifference) return [];
     const { dataset } = this.report;
     const list = document.createElement("ol");
     for (const { functions, change } of dataset.json.changes.paths) {

@@ -38,24 +38,25 @@ class Graph {
     this.canvas.addEventListener("blur", () => this.paint());
   }
 
-  /** Draws another tree, and keeps zoom and choice as far as their frames are in it. */
-  show(tree, growsUp, zoom) {
-    const chosen = this.selected?.path;
+  /**
+   * Draws a tree, zoomed to the frame at a path of keys, with the functions in `matches` highlighted. The chosen frame
+   * stays chosen if the tree has it.
+   */
+  show(tree, { growsUp, zoom, matches }) {
     const turned = this.growsUp !== growsUp || !this.tree;
-    this.tree = tree;
+    this.matches = matches;
     this.growsUp = growsUp;
-    this.zoomed = tree.find(zoom);
-    this.visible = windowOf(this.zoomed);
-    const found = chosen && tree.find(chosen);
-    this.selected = found?.depth === chosen?.length ? found : null;
+    if (tree !== this.tree || zoom.join() !== this.zoomed.path.join()) {
+      const chosen = this.selected?.path;
+      const found = chosen && tree.find(chosen);
+      this.selected = found?.depth === chosen?.length ? found : null;
+      this.tree = tree;
+      this.zoomed = tree.find(zoom);
+      this.visible = windowOf(this.zoomed);
+    }
     this.hovered = null;
     this.resize();
     if (turned) this.element.scrollTop = growsUp ? this.element.scrollHeight : 0;
-  }
-
-  highlight(matches) {
-    this.matches = matches;
-    this.paint();
   }
 
   resize() {

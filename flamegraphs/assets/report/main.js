@@ -86,30 +86,33 @@ class Report {
     for (const view of VIEWS) document.querySelector(`#${view}`).hidden = state.view !== view;
     this.details.element.hidden = state.view === "table" || state.view === "source";
     this.order = state.heavy ? LEFT_HEAVY : BY_NAME;
-    this[`show_${state.view}`]();
+    if (state.view === "graph") this.showGraph();
+    if (state.view === "sandwich") this.showSandwich();
+    if (state.view === "table") this.table.show(matches);
+    if (state.view === "source") this.showSource();
   }
 
-  show_graph() {
-    const { dataset, figures, order, state } = this;
-    const make = state.reversed ? CallTree.ofCallers : CallTree.ofCallees;
-    this.graph.highlight(this.matches);
-    this.graph.show(make(dataset, figures, order, this.shape), !state.icicle, state.zoom);
+  showGraph() {
+    const { dataset, figures, order, shape, state } = this;
+    // What is searched for does not change the tree.
+    const inputs = [figures, order, shape, state.reversed];
+    if (!this.tree || inputs.some((input, i) => input !== this.treeInputs[i])) {
+      const make = state.reversed ? CallTree.ofCallers : CallTree.ofCallees;
+      [this.tree, this.treeInputs] = [make(dataset, figures, order, shape), inputs];
+    }
+    this.graph.show(this.tree, { growsUp: !state.icicle, zoom: state.zoom, matches: this.matches });
     const { selected } = this.graph;
     this.details.show(selected);
     document.querySelector("#chosen").textContent = selected ? this.describe(selected) : "";
   }
 
-  show_sandwich() {
+  showSandwich() {
     const number = this.state.function ?? hottestFunction(this.figures, this.shape);
     if (this.dataset.names.length) this.sandwich.show(number, this.order, this.matches);
     this.details.show(null);
   }
 
-  show_table() {
-    this.table.show(this.matches);
-  }
-
-  show_source() {
+  showSource() {
     this.source.show(this.state.file, this.line);
     this.line = undefined;
   }
@@ -223,7 +226,7 @@ class Report {
       ["samples", `${count(self.count[number])} self, ${count(total.count[number])} total`],
     ];
     const change = this.dataset.json.changes?.functions[number];
-    if (change && this.dataset.isComparison) facts.push(...change.facts);
+    if (change) facts.push(...change.facts);
     return facts;
   }
 

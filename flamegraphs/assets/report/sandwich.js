@@ -27,14 +27,9 @@ class Sandwich {
       this.facts.append(element("dt", label), element("dd", value));
     }
     for (const [graph, towardsCallers] of [[this.callers, true], [this.callees, false]]) {
-      graph.highlight(matches);
-      graph.show(CallTree.ofFunction(dataset, figures, number, towardsCallers, order, shape), towardsCallers, []);
+      const tree = CallTree.ofFunction(dataset, figures, number, towardsCallers, order, shape);
+      graph.show(tree, { growsUp: towardsCallers, zoom: [], matches });
     }
-  }
-
-  paint() {
-    this.callers.paint();
-    this.callees.paint();
   }
 }
 

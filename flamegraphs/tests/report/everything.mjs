@@ -82,7 +82,14 @@ scenario(async ({ browser, page, expected, picture }) => {
     .filter(({ start, weight }) => start >= from && start + weight <= to)
     .map((frame) => ({ ...frame, start: frame.start - from }));
   await compareFrames(graph, inside, expected.whole / 2);
+  // A search leaves the window as it is.
+  await browser.press("/");
+  await browser.type("scan");
+  await compareFrames(graph, inside, expected.whole / 2);
   await browser.press("Escape");
+  await browser.value(`document.querySelector("${graph}").focus()`);
+  await browser.press("Escape");
+  await compareFrames(graph, expected.frames, expected.whole);
 
   // The address alone brings the zoomed graph back.
   await browser.open(page, { hash: address });
