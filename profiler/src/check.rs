@@ -5,10 +5,9 @@
 //! offsets. So the layout of the store's context, the frame pointers, the symbols and the address map are as they
 //! are expected to be, or the profiler refuses to run instead of giving wrong stacks.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use flamewalk_handler::activation::StoreContext;
 use flamewalk_handler::arch::{Architecture, Native, Registers};
 use flamewalk_handler::code::{CodeImage as CodeAddresses, CodeTable};
 use flamewalk_handler::host::NoHostFrames;
@@ -16,14 +15,15 @@ use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::Frame;
 use flamewalk_handler::{stack, walk::WalkEnd};
 use flamewalk_symbolizer::{CodeAddress, CodeImage, Symbolizer};
-use wasmtime::{Caller, Engine, Extern, Func, Instance, Module, Store, WasmBacktrace};
+use wasmtime::{Caller, Engine, Func, Instance, Module, Store, WasmBacktrace};
 
 use crate::error::Error;
-use crate::{layout, registration, thread};
+use crate::layout::ActivationList;
+use crate::{registration, thread};
 
 /// `check.wat`: three functions that call each other with arguments of their own, and calls of the host in the
 /// innermost. As a binary, since an embedder's Wasmtime need not read text.
-const GUEST: &[u8] = include_bytes!("check.wasm");
+pub(crate) const GUEST: &[u8] = include_bytes!("check.wasm");
 
 /// What a frame is for the comparison: the function's index and the offset of its call in the binary.
 type Seen = (Option<u32>, Option<u32>);
@@ -34,20 +34,45 @@ type Seen = (Option<u32>, Option<u32>);
 ///
 /// [`Error::Unexpected`] says what is not as it has to be; [`Error::Store`] if the guest could not be run.
 pub(crate) fn check(engine: &Engine) -> Result<(), Error> {
+    // On a thread of its own: no guest is running there, and its stack is not a fiber's.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("flamewalk check".into());
+        let thread = thread
+            .spawn_scoped(scope, || check_here(engine))
+            .map_err(|source| Error::System { action: "start a thread for the start-up check", source })?;
+        let panicked = |_| Err(Error::Unexpected { what: "the start-up check has panicked".to_owned() });
+        thread.join().unwrap_or_else(panicked)
+    })
+}
+
+fn check_here(engine: &Engine) -> Result<(), Error> {
+    let list = ActivationList::find(engine)?;
+    let word = list.word_of_this_thread()?;
     let refused = |error: wasmtime::Error| Error::Store { message: format!("{error:#}") };
     let module = Module::new(engine, GUEST).map_err(refused)?;
     // SAFETY: the module is borrowed until the end of this function and keeps its image mapped.
     let image = Arc::new(CodeImage::parse(unsafe { registration::image_bytes(module.image_range()) })?);
     check_prologues(&module, &image)?;
 
-    let mut store = Store::new(engine, Vec::<Result<(), String>>::new());
-    // Engines that meter their guests stop them at once unless told otherwise; others refuse to be told.
-    let _ = store.set_fuel(u64::MAX);
-    store.set_epoch_deadline(u64::MAX / 2);
+    let mut store = self::store(engine, Vec::<Result<(), String>>::new());
     let text = module.text().as_ptr().addr();
     let stack = thread::stack_bounds()?;
     let host = Func::wrap(&mut store, move |mut caller: Caller<'_, Vec<Result<(), String>>>, _: i64| {
-        let result = compare(&mut caller, &image, text, &stack);
+        let result = compare(&caller, &image, text, &|registers, visit| {
+            let images = [CodeAddresses::new(text..text + image.text().len(), image.functions())];
+            // SAFETY: this thread's own word, and no guest is entered or left meanwhile.
+            let activations = unsafe { list.activations(word) };
+            // SAFETY: what is read lies between the stack pointer and the top of this thread's stack; code is that of a
+            // module that is borrowed by the caller.
+            let memory = unsafe { LiveStack::new() };
+            let table = CodeTable::new(&images, 0);
+            let thread = stack::Thread { memory: &memory, table, stack: stack.clone(), activations };
+            stack::walk::<Native, _>(registers, thread, &mut NoHostFrames, 64, &mut |frame| {
+                visit(frame);
+                ControlFlow::Continue(())
+            })
+            .end
+        });
         caller.data_mut().push(result);
     });
     let instance = Instance::new(&mut store, &module, &[host.into()]).map_err(refused)?;
@@ -58,6 +83,15 @@ pub(crate) fn check(engine: &Engine) -> Result<(), Error> {
         return Err(Error::Unexpected { what: format!("the guest called the host {} times", results.len()) });
     }
     results.into_iter().collect::<Result<(), String>>().map_err(|what| Error::Unexpected { what })
+}
+
+/// A store whose guests are not stopped by what the engine meters.
+pub(crate) fn store<T: 'static>(engine: &Engine, data: T) -> Store<T> {
+    let mut store = Store::new(engine, data);
+    // Engines that meter their guests stop them at once unless told otherwise; others refuse to be told.
+    let _ = store.set_fuel(u64::MAX);
+    store.set_epoch_deadline(u64::MAX / 2);
+    store
 }
 
 /// Every function must begin with a prologue that the walker knows.
@@ -75,20 +109,18 @@ fn check_prologues(module: &Module, image: &CodeImage) -> Result<(), Error> {
     Ok(())
 }
 
+/// Walks the calling thread.
+type Walk<'a> = &'a dyn Fn(&Registers, &mut dyn FnMut(Frame)) -> WalkEnd;
+
 /// In the host call: our frames and Wasmtime's.
 fn compare(
-    caller: &mut Caller<'_, Vec<Result<(), String>>>,
+    caller: &Caller<'_, Vec<Result<(), String>>>,
     image: &Arc<CodeImage>,
     text: usize,
-    stack: &Range<usize>,
+    walk: Walk<'_>,
 ) -> Result<(), String> {
-    let Some(Extern::Func(func)) = caller.get_export("context") else {
-        return Err("the guest has lost an export".to_owned());
-    };
-    let context = layout::store_context(&mut *caller, &func).map_err(|error| error.to_string())?;
-    let ours = walk(&context, image, text, stack)?;
-    context.close();
-    let theirs: Vec<Seen> = WasmBacktrace::force_capture(&*caller)
+    let ours = seen(image, text, walk)?;
+    let theirs: Vec<Seen> = WasmBacktrace::force_capture(caller)
         .frames()
         .iter()
         .map(|frame| {
@@ -106,35 +138,21 @@ fn compare(
     ))
 }
 
-fn walk(
-    context: &StoreContext,
-    image: &Arc<CodeImage>,
-    text: usize,
-    stack: &Range<usize>,
-) -> Result<Vec<Seen>, String> {
+fn seen(image: &Arc<CodeImage>, text: usize, walk: Walk<'_>) -> Result<Vec<Seen>, String> {
     let here = 0u8;
     // In host code the walk uses nothing but the stack pointer, for which an address in this frame will do.
     let registers = Registers { sp: (&raw const here).addr(), ..Registers::default() };
-    // SAFETY: the bounds are those of this thread's stack, whose used part is mapped; code is that of a module
-    // that is borrowed by the caller.
-    let memory = unsafe { LiveStack::new(registers.sp, stack) }
-        .ok_or("the stack pointer is outside the thread's stack")?;
-    let images = [CodeAddresses::new(text..text + image.text().len(), image.functions())];
     let mut symbolizer =
         Symbolizer::new(Arc::clone(image), "check", None, None).map_err(|error| error.to_string())?;
     let mut seen = Vec::new();
-    let table = CodeTable::new(&images, 0);
-    let states = std::iter::once(context.exit_state());
-    let end =
-        stack::walk::<Native, _>(&registers, &memory, table, states, &mut NoHostFrames, 64, &mut |frame| {
-            if let Frame::ReturnAddress(address) = frame {
-                let offset = u32::try_from(address.wrapping_sub(text)).unwrap_or_default();
-                // The physical function is the last of those that the address lies in.
-                let frames = symbolizer.frames(CodeAddress::ReturnAddress(offset));
-                seen.extend(frames.last().map(|frame| (frame.function_index, frame.bytecode_offset)));
-            }
-            ControlFlow::Continue(())
-        });
+    let end = walk(&registers, &mut |frame| {
+        if let Frame::ReturnAddress(address) = frame {
+            let offset = u32::try_from(address.wrapping_sub(text)).unwrap_or_default();
+            // The physical function is the last of those that the address lies in.
+            let frames = symbolizer.frames(CodeAddress::ReturnAddress(offset));
+            seen.extend(frames.last().map(|frame| (frame.function_index, frame.bytecode_offset)));
+        }
+    });
     if end != WalkEnd::EntryTrampoline {
         return Err(format!("the walk ended early: {}", end.describe()));
     }

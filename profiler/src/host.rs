@@ -156,7 +156,7 @@ mod tests {
     use std::ffi::{c_int, c_void};
     use std::sync::Mutex;
 
-    use flamewalk_handler::memory::LiveStack;
+    use flamewalk_handler::memory::{LiveStack, Memory};
 
     use super::*;
     use crate::thread;
@@ -197,8 +197,8 @@ mod tests {
         // It goes on to what called the first function of all.
         theirs.pop_if(|address| *address == 0);
 
-        // SAFETY: the bounds of this thread's stack, whose used part is mapped. No code is read.
-        let memory = unsafe { LiveStack::new(sp, &thread::stack_bounds().unwrap()) }.unwrap();
+        // SAFETY: the used part of this thread's stack, which is mapped. No code is read.
+        let memory = unsafe { LiveStack::new() }.part(sp..thread::stack_bounds().unwrap().end);
         let mut frame = HostFrame { registers: Registers { pc, sp, fp, lr: 0 }, is_return_address: false };
         let mut ours = Vec::new();
         let end = loop {

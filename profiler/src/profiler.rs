@@ -9,11 +9,12 @@ use wasmtime::component::Component;
 use wasmtime::{AsContextMut, Engine, Func, Instance, Module, Store};
 
 use crate::error::Error;
+use crate::layout::ActivationList;
 use crate::options::Options;
 use crate::registration::{Code, Guest, KeptCode, Registration};
 use crate::session::Shared;
 use crate::store::StoreHook;
-use crate::{check, code_memory};
+use crate::{check, code_memory, thread};
 
 /// Whether there is a profiler in this process.
 static EXISTS: AtomicBool = AtomicBool::new(false);
@@ -149,6 +150,20 @@ impl Profiler {
     /// [`Error::Store`] if the function is one of the host.
     pub fn hook_with(&self, store: impl AsContextMut, func: &Func) -> Result<StoreHook, Error> {
         StoreHook::new(Arc::clone(&self.shared), store, func)
+    }
+
+    /// Makes the calling thread known, as running a guest of an attached store through its call hook does: for stores
+    /// whose call hook is not used, and for the threads of a pool as they start. A thread that is known already stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the thread cannot be sampled; [`Error::Unexpected`] if no engine was checked yet and a new one
+    /// does not pass.
+    pub fn attach_thread(&self) -> Result<(), Error> {
+        if ActivationList::of_process().is_err() {
+            check::check(&Engine::default())?;
+        }
+        thread::attach_current(&self.shared)
     }
 
     fn probe(&self, engine: &Engine) -> Result<Module, Error> {

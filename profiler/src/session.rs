@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use flamewalk_collector::{Channel, Collector, Extent, LabelTable, Sampling, Snapshot};
+use flamewalk_handler::stores::Stores;
 use flamewalk_profile::{Metadata, Profile, Statistics};
 use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::CodeRegistry;
@@ -19,6 +20,8 @@ use crate::thread::{Armed, Thread};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) registry: Arc<CodeRegistry>,
+    /// The stores that are attached.
+    pub(crate) stores: Stores,
     /// The sets of labels that attached stores have had.
     pub(crate) labels: Arc<LabelTable>,
     pub(crate) options: Options,
@@ -45,7 +48,13 @@ struct Session {
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
-        Self { registry: Arc::default(), labels: Arc::default(), options, state: Mutex::default() }
+        Self {
+            registry: Arc::default(),
+            stores: Stores::default(),
+            labels: Arc::default(),
+            options,
+            state: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

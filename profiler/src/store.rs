@@ -1,77 +1,61 @@
-//! Attaching stores: how the profiler learns where a store's guests begin and end on the stack.
+//! Attaching stores: whose guests are seen, with which labels, and how threads that run them become known.
 //!
-//! Two ways, with the same result. A [`StoreHook`] sits in the store's call hook, alone or called from the
-//! embedder's own. A [`Entered`] guard spans the calls that an embedder makes into the guest, and costs nothing
-//! on the way between guest and host.
+//! A store is attached for as long as its [`StoreHook`] lives. The hook sits in the store's call hook, alone or called
+//! from the embedder's own: so the profiler learns of each thread that runs a guest. An embedder that wants nothing on
+//! the way between guest and host keeps the hook elsewhere, and attaches its threads by hand.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use flamewalk_handler::activation::StoreContext;
+use flamewalk_profile::Labels;
 use wasmtime::{AsContextMut, CallHook, Func};
 
 use crate::error::Error;
 use crate::session::Shared;
 use crate::{layout, thread};
 
-/// Tells the profiler when the host enters and leaves guests of one store.
+/// Keeps a store attached.
 ///
-/// It must be dropped no later than the store, which is the case when the store's own call hook owns it.
+/// Wherever guests of the store run, on whatever thread or fiber, they are seen on the threads that are known. It must be
+/// dropped no later than the store, which is the case when the store's own call hook owns it: another store could
+/// otherwise get its address, and its guests be taken for those of this one.
 #[derive(Debug)]
 pub struct StoreHook {
     shared: Arc<Shared>,
-    context: Arc<StoreContext>,
+    /// The address of the store's context.
+    context: usize,
 }
 
 impl StoreHook {
     pub(crate) fn new(shared: Arc<Shared>, store: impl AsContextMut, func: &Func) -> Result<Self, Error> {
         let context = layout::store_context(store, func)?;
-        Ok(Self { shared, context: Arc::new(context) })
+        shared.stores.attach(context, shared.registry.handlers());
+        Ok(Self { shared, context })
     }
 
-    /// To be called from the store's call hook with what Wasmtime passes to it.
+    /// To be called from the store's call hook with what Wasmtime passes to it. Makes the calling thread known, if it is
+    /// not yet: the thread that enters a guest, and the one that a suspended guest goes on on.
     pub fn call(&self, hook: CallHook) {
         match hook {
-            CallHook::CallingWasm => {
-                thread::with_current(&self.shared, |thread| thread.enter(Arc::clone(&self.context)));
+            CallHook::CallingWasm | CallHook::ReturningFromHost => {
+                if let Err(error) = thread::attach_current(&self.shared) {
+                    self.shared.note(format!("a thread could not be sampled: {error}"));
+                }
             }
-            CallHook::ReturningFromWasm => {
-                thread::with_existing(&self.shared, |thread| thread.leave(&self.context));
-            }
-            CallHook::CallingHost | CallHook::ReturningFromHost => {}
+            CallHook::CallingHost | CallHook::ReturningFromWasm => {}
         }
     }
 
-    /// Marks a stretch of code on this thread that calls guests of this store, until the guard is dropped.
+    /// Sets the labels of the store, for samples from now on. Can be called at any time, also while its guest runs.
     ///
-    /// For stores whose call hook is not used. Guards nest; one is needed for each time that the host, when
-    /// called by a guest of this store, enters a guest of this store again.
-    pub fn enter(&self) -> Entered<'_> {
-        self.call(CallHook::CallingWasm);
-        Entered { hook: self, not_send: PhantomData }
+    /// Large sets are cut, and when there are very many different ones, further ones are shown as one: see the profile's
+    /// notices.
+    pub fn set_labels(&self, labels: Labels) {
+        self.shared.stores.set_labels(self.context, self.shared.labels.intern(labels));
     }
 }
 
 impl Drop for StoreHook {
     fn drop(&mut self) {
-        // The store may go next: from here on nothing is read from it.
-        self.context.close();
-        thread::with_existing(&self.shared, |thread| thread.forget(&self.context));
-        // A handler of another thread can have an activation that a panic has left, and be reading it.
-        self.shared.registry.handlers().wait_for_handlers();
-    }
-}
-
-/// A stretch of code that calls guests; see [`StoreHook::enter`].
-#[derive(Debug)]
-pub struct Entered<'a> {
-    hook: &'a StoreHook,
-    /// The guard ends on the thread that it began on.
-    not_send: PhantomData<*const ()>,
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.hook.call(CallHook::ReturningFromWasm);
+        self.shared.stores.detach(self.context);
     }
 }

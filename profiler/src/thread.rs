@@ -11,19 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use flamewalk_collector::Channel;
-use flamewalk_handler::activation::{ActivationStack, StoreContext};
+use flamewalk_handler::activation::{Activation, Activations, Next};
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{Frame, HEADER_WORDS, Header};
 use flamewalk_handler::registry::Reader;
-use flamewalk_handler::stack;
+use flamewalk_handler::stack::{self, Walk};
 use flamewalk_handler::statistics::{Fate, LossCause};
 use flamewalk_handler::walk::WalkEnd;
 
 use crate::error::Error;
 use crate::host::HostFrames;
+use crate::layout::ActivationList;
 use crate::session::Shared;
 use crate::signal;
 use crate::source::{SignalInfo, Source, Ticks};
@@ -45,13 +46,15 @@ pub(crate) struct Thread {
     /// The kernel's id.
     pub(crate) id: i32,
     stack: Range<usize>,
-    activations: ActivationStack<Arc<StoreContext>>,
+    /// How to read Wasmtime's list of activations, and the address of the word that it begins with on this thread.
+    list: &'static ActivationList,
+    list_word: usize,
     reader: Arc<Reader>,
     armed: AtomicPtr<Armed>,
 }
 
-// SAFETY: `activations` is changed on the thread itself only (see `enter` and `leave`), and what is armed for host frames
-// by its handler only (see `sample`); the rest is shared by design.
+// SAFETY: what is armed for host frames is changed by the thread's handler only (see `sample`); the rest is shared by
+// design.
 unsafe impl Send for Thread {}
 // SAFETY: as above.
 unsafe impl Sync for Thread {}
@@ -59,6 +62,8 @@ unsafe impl Sync for Thread {}
 impl Thread {
     /// Makes the calling thread known.
     fn new(shared: Arc<Shared>) -> Result<Self, Error> {
+        let list = ActivationList::of_process()?;
+        let list_word = list.word_of_this_thread()?;
         let reader = Arc::new(Reader::default());
         let stack = stack_bounds()?;
         shared.registry.handlers().add_reader(Arc::clone(&reader));
@@ -66,7 +71,8 @@ impl Thread {
             shared,
             id: nix::unistd::gettid().as_raw(),
             stack,
-            activations: ActivationStack::default(),
+            list,
+            list_word,
             reader,
             armed: AtomicPtr::new(ptr::null_mut()),
         })
@@ -121,31 +127,48 @@ impl Thread {
         true
     }
 
-    /// Visits the frames on this thread's stack; see [`stack::walk`]. `None` if the stack pointer is on no
-    /// stack that is known.
+    /// Visits the guest frames of this thread; see [`stack::walk`].
     ///
-    /// Async-signal-safe: yes. To be called in a signal handler of this thread that interrupted it at `registers`.
-    pub(crate) fn walk(
+    /// Async-signal-safe: yes.
+    ///
+    /// # Safety
+    ///
+    /// To be called in a signal handler of this thread that interrupted it at `registers`, within
+    /// [`Registry::read`](flamewalk_handler::registry::Registry::read) that gave `table`.
+    pub(crate) unsafe fn walk(
         &self,
         registers: &Registers,
         table: CodeTable<'_>,
         host: &mut impl HostUnwinder,
         frame_limit: usize,
         visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
-    ) -> Option<WalkEnd> {
-        // SAFETY: `stack` are the bounds of this thread's stack, which is mapped from its lowest used address up
-        // for as long as the thread runs, and interrupted here. Code of the table is mapped while a frame of
-        // it is on the stack, or interrupted: its store keeps it.
-        let memory = unsafe { LiveStack::new(registers.sp, &self.stack) }?;
-        // SAFETY: on the thread that the activations belong to, in a signal handler.
-        let activations = unsafe { self.activations.exit_states() };
-        Some(stack::walk::<Native, _>(registers, &memory, table, activations, host, frame_limit, visit))
+    ) -> Walk {
+        // SAFETY: the caller's promise: on this thread, which is interrupted.
+        let activations = unsafe { self.activations() }.map(|next| match next {
+            Next::Activation(activation) => {
+                // SAFETY: the caller is within `read`.
+                let attached = unsafe { self.shared.stores.labels(activation.store) }.is_some();
+                Next::Activation(Activation { attached, ..activation })
+            }
+            Next::TooMany => next,
+        });
+        // SAFETY: the walk reads the stack that the thread was interrupted on from the stack pointer up to the top or to an
+        // activation of the list, which lies on it; and of other stacks from where a guest has left to its activation, all
+        // of which is in frames that are live. Code of the table is mapped while a frame of it is on a stack: its
+        // store keeps it.
+        let memory = unsafe { LiveStack::new() };
+        let thread = stack::Thread { memory: &memory, table, stack: self.stack.clone(), activations };
+        stack::walk::<Native, _>(registers, thread, host, frame_limit, visit)
     }
 
-    /// How many activations the handler would see now.
-    #[cfg(test)]
-    pub(crate) fn activation_count(&self) -> usize {
-        self.activations.len()
+    /// The activations of this thread, youngest first.
+    ///
+    /// # Safety
+    ///
+    /// To be called on this thread, which must not enter or leave a guest while the result is used.
+    pub(crate) unsafe fn activations(&self) -> Activations<'_> {
+        // SAFETY: the calling thread's own word, and the caller's promise.
+        unsafe { self.list.activations(self.list_word) }
     }
 
     /// The addresses of this thread's stack.
@@ -165,17 +188,18 @@ impl Thread {
             has_guest |= !frame.is_host();
             if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let end = match &armed.host {
-            None => self.walk(registers, table, &mut NoHostFrames, armed.frame_limit, &mut visit),
+        let limit = armed.frame_limit;
+        // SAFETY: in the handler of this thread's own signal, which has gone through `on_signal`.
+        let walk = match &armed.host {
+            None => unsafe { self.walk(registers, table, &mut NoHostFrames, limit, &mut visit) },
             Some(host) => {
                 // SAFETY: only this thread's handler uses it, which its own signal does not interrupt.
                 let host = unsafe { &mut *host.get() };
-                self.walk(registers, table, host, armed.frame_limit, &mut visit)
+                // SAFETY: as above.
+                unsafe { self.walk(registers, table, host, limit, &mut visit) }
             }
         };
-        let Some(end) = end else {
-            return Fate::Lost(LossCause::UnknownStack);
-        };
+        let end = walk.end;
         if let Some(cause) = LossCause::of_walk(end) {
             return Fate::Lost(cause);
         }
@@ -192,33 +216,16 @@ impl Thread {
             weight: ticks.weight,
             time: ticks.time,
             generation: table.generation(),
-            labels: 0,
-            stack_used: saturate(self.stack.end.saturating_sub(registers.sp)),
-            stack_left: saturate(registers.sp.saturating_sub(self.stack.start)),
+            // SAFETY: as above, within `read`.
+            labels: unsafe { self.shared.stores.labels(walk.store) }.unwrap_or_default(),
+            stack_used: saturate(walk.stack_used),
+            stack_left: saturate(walk.stack_left),
         };
         for (index, word) in header.encode(frames).into_iter().enumerate() {
             record.set(index, word);
         }
         record.commit();
         Fate::Delivered
-    }
-
-    /// Notes that this thread is about to enter a guest of `context`'s store.
-    pub(crate) fn enter(&self, context: Arc<StoreContext>) {
-        // SAFETY: `with_current` hands a thread to its own code only.
-        unsafe { self.activations.push(context) };
-    }
-
-    /// Notes that this thread has left a guest of `context`'s store.
-    pub(crate) fn leave(&self, context: &StoreContext) {
-        // SAFETY: as in `enter`.
-        unsafe { self.activations.pop(context) };
-    }
-
-    /// Forgets `context`'s store.
-    pub(crate) fn forget(&self, context: &StoreContext) {
-        // SAFETY: as in `enter`.
-        unsafe { self.activations.remove_store(context) };
     }
 }
 
@@ -258,42 +265,35 @@ impl Current {
     }
 }
 
-/// Runs `act` with the calling thread's [`Thread`] for this profiler, which is made if there is none.
+/// Runs `act` with the calling thread's [`Thread`] for this profiler, which is made if there is none. `None` if the thread
+/// is ending.
 ///
-/// `None` if it cannot be made, which the profile tells in a notice, or if the thread is ending.
-pub(crate) fn with_current<R>(shared: &Arc<Shared>, act: impl FnOnce(&Thread) -> R) -> Option<R> {
-    CURRENT
-        .try_with(|current| {
-            let known = current.0.borrow().as_ref().is_some_and(|thread| Arc::ptr_eq(&thread.shared, shared));
-            if !known {
-                match Thread::new(Arc::clone(shared)) {
-                    Ok(thread) => {
-                        let thread = Arc::new(thread);
-                        current.replace(Some(Arc::clone(&thread)));
-                        shared.add_thread(thread);
-                    }
-                    Err(error) => {
-                        shared.note(format!("a thread could not be sampled: {error}"));
-                        return None;
-                    }
-                }
-            }
-            current.0.borrow().as_deref().map(act)
-        })
-        .ok()
-        .flatten()
+/// # Errors
+///
+/// [`Error::System`] or [`Error::Unexpected`] if it cannot be made.
+pub(crate) fn with_current<R>(
+    shared: &Arc<Shared>,
+    act: impl FnOnce(&Thread) -> R,
+) -> Result<Option<R>, Error> {
+    let with = |current: &Current| {
+        let known = current.0.borrow().as_ref().is_some_and(|thread| Arc::ptr_eq(&thread.shared, shared));
+        if !known {
+            let thread = Arc::new(Thread::new(Arc::clone(shared))?);
+            current.replace(Some(Arc::clone(&thread)));
+            shared.add_thread(thread);
+        }
+        Ok(current.0.borrow().as_deref().map(act))
+    };
+    CURRENT.try_with(with).unwrap_or(Ok(None))
 }
 
-/// Runs `act` with the calling thread's [`Thread`] for this profiler, if there is one.
-pub(crate) fn with_existing(shared: &Arc<Shared>, act: impl FnOnce(&Thread)) {
-    // A thread that is ending has let go of it.
-    let _ = CURRENT.try_with(|current| {
-        if let Some(thread) =
-            current.0.borrow().as_deref().filter(|thread| Arc::ptr_eq(&thread.shared, shared))
-        {
-            act(thread);
-        }
-    });
+/// Makes the calling thread known to this profiler, if it is not yet.
+///
+/// # Errors
+///
+/// As for [`with_current`].
+pub(crate) fn attach_current(shared: &Arc<Shared>) -> Result<(), Error> {
+    with_current(shared, |_| ()).map(drop)
 }
 
 /// The addresses of the calling thread's stack.

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flamewalk_handler::activation::{ActivationLayout, Activations, ExitStateLayout};
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::{CodeKind, CodeTable, Function};
 use flamewalk_handler::host::NoHostFrames;
@@ -22,6 +23,17 @@ use flamewalk_handler::stack;
 /// `push rbp; mov rbp, rsp; nop…`: one guest function, and behind it one entry trampoline.
 const FUNCTION_BYTES: usize = 64;
 const WORDS_PER_FRAME: usize = 8;
+/// How `stack_of` lays out an activation and its store.
+const LAYOUT: ActivationLayout = ActivationLayout {
+    store: 0,
+    older: 8,
+    before: 16,
+    saved: ExitStateLayout { exit_fp: 0, exit_pc: 8, entry_fp: 16 },
+    current: ExitStateLayout { exit_fp: 0, exit_pc: 8, entry_fp: 16 },
+    guard: 24,
+    stack_limit: 40,
+    entering_frame: 48,
+};
 const ROUNDS: usize = 301;
 const WALKS_PER_ROUND: usize = 200;
 
@@ -62,7 +74,7 @@ fn main() {
 
 /// A stack of `depth` guest frames whose oldest was called by the entry trampoline.
 fn stack_of(depth: usize, text: usize) -> (Vec<usize>, Registers) {
-    let mut words = vec![0usize; (depth + 2) * WORDS_PER_FRAME];
+    let mut words = vec![0usize; (depth + 4) * WORDS_PER_FRAME];
     let start = words.as_ptr().addr();
     let frame = |index: usize| start + index * WORDS_PER_FRAME * size_of::<usize>();
     for index in 0..depth {
@@ -70,6 +82,9 @@ fn stack_of(depth: usize, text: usize) -> (Vec<usize>, Registers) {
         words[index * WORDS_PER_FRAME] = frame(index + 1);
         words[index * WORDS_PER_FRAME + 1] = text + 32 + if is_oldest { FUNCTION_BYTES } else { 0 };
     }
+    // The record of the activation, which holds the address of the store's context, and that with the entry's frame.
+    words[(depth + 2) * WORDS_PER_FRAME] = frame(depth + 3);
+    words[(depth + 3) * WORDS_PER_FRAME + 2] = frame(depth);
     (words, Registers { pc: text + 32, sp: start, fp: start, lr: 0 })
 }
 
@@ -94,25 +109,22 @@ fn sample(
 ) -> usize {
     let start = words.as_ptr().expose_provenance();
     let walk = |table: CodeTable<'_>| {
-        // SAFETY: the bounds are those of the vector, which nothing changes meanwhile; the code is another.
-        let memory = unsafe { LiveStack::new(registers.sp, &(start..start + size_of_val(words))) };
-        let Some(memory) = memory else { return 0 };
+        // SAFETY: what is read lies in the vector, which nothing changes meanwhile; the code is another.
+        let memory = unsafe { LiveStack::new() };
         let mut record = ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
         let mut frames = 0usize;
-        let end = stack::walk::<Native, _>(
-            registers,
-            &memory,
-            table,
-            std::iter::empty(),
-            &mut NoHostFrames,
-            1024,
-            &mut |frame| {
-                full = full || record.push(frame.encode()).is_err();
-                frames += 1;
-                if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            },
-        );
+        let activation = start + size_of_val(words) - 2 * WORDS_PER_FRAME * size_of::<usize>();
+        // SAFETY: `stack_of` has made a list of one activation there.
+        let activations = unsafe { Activations::new(activation, &LAYOUT) };
+        let thread =
+            stack::Thread { memory: &memory, table, stack: start..start + size_of_val(words), activations };
+        let end = stack::walk::<Native, _>(registers, thread, &mut NoHostFrames, 1024, &mut |frame| {
+            full = full || record.push(frame.encode()).is_err();
+            frames += 1;
+            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .end;
         let generation = table.generation();
         let header =
             Header { ticks: 1, end, weight: 1, time: 1, generation, labels: 0, stack_used: 0, stack_left: 0 };

@@ -1,35 +1,54 @@
-//! Where the guest segments of one execution stack begin and end.
+//! The activations of a thread: its entries of the host into guests that have not ended, youngest first.
 //!
-//! Each time that the host enters a guest it starts an *activation*. While the guest is inside a host call,
-//! Wasmtime keeps in the store where the guest was left: the *exit state*. When the host enters a guest of the
-//! same store again, those values are overwritten, so they are copied here first:
+//! Wasmtime keeps them itself, in a list through the stack that begins in a thread-local word. It puts an activation
+//! in before it enters the guest, takes it out when the guest has ended, whatever way, and moves the activations of a
+//! fiber from thread to thread with it. So the list is exact at every instruction, and nobody has to tell the profiler:
 //!
 //! ```text
-//!   youngest   activation 2, store A    live     → read from store A
-//!              activation 1, store B    live     → read from store B
-//!   oldest     activation 0, store A    frozen   → the copy made when activation 2 began
+//!   thread-local word ──▶ activation ── store ──▶ VMStoreContext { exit_fp, exit_pc, entry_fp, guard }
+//!                           │   └────── before ─▶ { exit_fp, exit_pc, entry_fp }   what the store held before
+//!                         older
+//!                           ▼
+//!                         activation ── …
 //! ```
 //!
-//! When a younger activation ends, whatever way, Wasmtime puts back what the store held before, so that the copy
-//! is out of date as soon as the store is in the older activation again, which its entry tells.
-//!
-//! The copy, or the store, may also hold values that are no longer, or not yet, true: the guest has returned
-//! from its host call, or is just being entered, or a panic has unwound the stack. A segment counts only if it lies
-//! above everything that was seen on the stack so far and its own words agree with each other; see [`crate::stack`].
+//! While the guest of an activation is inside a host call, the store says where it was left: the *exit state*. When the
+//! host then enters a guest of the same store again, these values are overwritten; the younger activation has them in
+//! `before`. The words of the list are found by what they hold, see the profiler's `layout` module; what is read here is
+//! memory of frames that are live for as long as the activation is in the list.
 
-use core::ops::Deref;
-
-use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
-
-/// Offsets of the exit state in Wasmtime's `VMStoreContext`, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Offsets of an exit state's words, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExitStateLayout {
-    /// `last_wasm_exit_trampoline_fp`.
+    /// The exit trampoline's frame pointer.
     pub exit_fp: usize,
-    /// `last_wasm_exit_pc`.
+    /// The return address into the guest.
     pub exit_pc: usize,
-    /// `last_wasm_entry_fp`.
+    /// The entry trampoline's frame pointer.
     pub entry_fp: usize,
+}
+
+/// Offsets of what is read of Wasmtime's activations, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActivationLayout {
+    /// In an activation: the address of the store's context.
+    pub store: usize,
+    /// In an activation: the address of the next older one, or null.
+    pub older: usize,
+    /// In an activation: the address of what the store held before.
+    pub before: usize,
+    /// In what the store held before.
+    pub saved: ExitStateLayout,
+    /// In the store's context.
+    pub current: ExitStateLayout,
+    /// In the store's context: the two ends of the guard below the fiber's stack, in either order; both are null without
+    /// a fiber, or without a guard.
+    pub guard: usize,
+    /// In the store's context: the lowest address that the guest may use of its stack.
+    pub stack_limit: usize,
+    /// In the store's context: the address of something in the frame that has entered the guest last, in which there is
+    /// also what the store held before.
+    pub entering_frame: usize,
 }
 
 /// Where a guest was left, and where it had been entered.
@@ -43,229 +62,145 @@ pub struct ExitState {
     pub entry_fp: usize,
 }
 
-/// A store's `VMStoreContext`, to read the exit state from for as long as the store lives.
-#[derive(Debug)]
-pub struct StoreContext {
-    /// Null once the store is gone.
-    address: AtomicPtr<u8>,
-    layout: ExitStateLayout,
+/// An entry of a guest that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// Address of Wasmtime's record of it: in the frame of the host function that has entered the guest, on the stack
+    /// that the guest runs on, above all frames of the guest.
+    pub address: usize,
+    /// Address of the store's context.
+    pub store: usize,
+    /// Where the guest was left last; out of date while the guest itself runs.
+    pub exit: ExitState,
+    /// An address below everything on the stack that the guest of the youngest activation runs on, if that is a fiber's.
+    /// It is the lowest of the stack unless Wasmtime knows of no guard; then the lowest that the guest may use.
+    pub stack_start: usize,
+    /// An address in the frame that is to put the exit state back into the store's context: that of this activation, or of
+    /// a younger one of the same store that is not in the list any more. 0 if `exit` is not from there.
+    pub entering_frame: usize,
+    /// How that frame keeps what the store held before.
+    pub saved: ExitStateLayout,
+    /// Whether the store's guests are to be seen.
+    pub attached: bool,
 }
 
-impl StoreContext {
-    /// # Safety
-    ///
-    /// `address` must point to a `VMStoreContext` of the given layout that stays valid until
-    /// [`StoreContext::close`] was called and every handler that was running then has returned.
-    pub unsafe fn new(address: *mut u8, layout: ExitStateLayout) -> Self {
-        Self { address: AtomicPtr::new(address), layout }
-    }
+/// How many stores can have activations on one thread at the same time. Older activations than those of so many are
+/// left out, and the walk then ends as at the frame limit.
+pub const MOST_STORES: usize = 16;
 
-    /// Notes that the store is going away: nothing is read from it any more.
-    pub fn close(&self) {
-        // Pair: the load in `exit_state`.
-        self.address.store(core::ptr::null_mut(), Ordering::Release);
-    }
-
-    /// Reads what the store holds now; all zero if it is gone.
-    pub fn exit_state(&self) -> ExitState {
-        // Pair: the store in `close`.
-        let address = self.address.load(Ordering::Acquire);
-        if address.is_null() {
-            return ExitState::default();
-        }
-        let word = |offset: usize| {
-            // SAFETY: `new`'s caller vouches for the context and its layout. The words are changed by guest
-            // code on this thread only; volatile, since that code is unknown to the compiler.
-            unsafe { address.wrapping_add(offset).cast::<usize>().read_volatile() }
-        };
-        ExitState {
-            exit_fp: word(self.layout.exit_fp),
-            exit_pc: word(self.layout.exit_pc),
-            entry_fp: word(self.layout.entry_fp),
-        }
-    }
+/// What [`Activations`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next older activation.
+    Activation(Activation),
+    /// There are more, of too many stores.
+    TooMany,
 }
 
-/// One entry of a guest. `C` refers to its [`StoreContext`] and keeps that in memory.
+/// The activations of the calling thread, youngest first.
 #[derive(Clone, Debug)]
-pub struct Activation<C> {
-    context: C,
-    /// Where on this stack the store's guest had been left when this activation began: this one leaves its guest
-    /// below that. [`usize::MAX`] if it had not been left.
-    below: usize,
-    /// What the store held when a younger activation of the same store began.
-    frozen: Option<ExitState>,
+pub struct Activations<'a> {
+    layout: &'a ActivationLayout,
+    next: usize,
+    /// The stores that were met, each with the address of what it held before its oldest activation so far.
+    met: [(usize, usize); MOST_STORES],
+    stores: usize,
 }
 
-impl<C: Deref<Target = StoreContext>> Activation<C> {
-    /// Where the guest of this activation was left; all zero if it was not.
-    pub fn exit_state(&self) -> ExitState {
-        let live = self.context.exit_state();
-        match self.frozen {
-            _ if self.is_current(live) => live,
-            Some(frozen) => frozen,
-            None => ExitState::default(),
-        }
-    }
-
-    /// Whether `live`, what the store holds now, is of this activation. Wasmtime sets the entry when the guest is
-    /// entered, leaves the exit as it is until the guest is left, and puts both back when it leaves the activation.
-    fn is_current(&self, live: ExitState) -> bool {
-        match self.frozen {
-            Some(frozen) => frozen.entry_fp != 0 && frozen.entry_fp == live.entry_fp,
-            None => live.exit_fp != 0 && live.exit_fp < self.below,
-        }
-    }
-}
-
-/// The activations of one execution stack, oldest first.
-///
-/// Written by the thread that runs on that stack, and read by a signal handler on the same thread. The handler
-/// runs between two instructions of the writer, so that the order of the writer's stores is all that matters.
-#[derive(Debug)]
-pub struct ActivationStack<C> {
-    activations: AtomicPtr<Activation<C>>,
-    length: AtomicUsize,
-    #[cfg(feature = "owner")]
-    storage: core::cell::UnsafeCell<alloc::vec::Vec<Activation<C>>>,
-}
-
-impl<C: Deref<Target = StoreContext>> ActivationStack<C> {
-    /// The exit states of all activations, youngest first.
+impl<'a> Activations<'a> {
+    /// The activations from the one at `youngest` on; none if that is null.
     ///
     /// # Safety
     ///
-    /// To be called on the thread that the stack belongs to, and not from within one of its own methods other
-    /// than as a signal handler.
-    pub unsafe fn exit_states(&self) -> impl Iterator<Item = ExitState> + '_ {
-        // Pair: the stores in `publish`, on the same thread; program order is enough.
-        let length = self.length.load(Ordering::Relaxed);
-        let activations = self.activations.load(Ordering::Relaxed);
-        (0..length).rev().map(move |index| {
-            // SAFETY: `publish` sets a length only after that many activations lie at the pointer, and takes
-            // the length down before it lets go of any.
-            unsafe { (*activations.wrapping_add(index)).exit_state() }
-        })
+    /// `youngest` must be what the calling thread's list of activations begins with, in a build of Wasmtime with this
+    /// layout, and the result must not be used after the thread goes on (a signal handler of the thread does not let it).
+    pub unsafe fn new(youngest: usize, layout: &'a ActivationLayout) -> Self {
+        Self { layout, next: youngest, met: [(0, 0); MOST_STORES], stores: 0 }
     }
 }
 
-#[cfg(feature = "owner")]
-mod owner {
-    use super::{Activation, ActivationStack, ExitState, StoreContext};
-    use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
-    use alloc::vec::Vec;
-    use core::cell::UnsafeCell;
-    use core::ops::Deref;
-    use core::sync::atomic::compiler_fence;
+impl Iterator for Activations<'_> {
+    type Item = Next;
 
-    impl<C> Default for ActivationStack<C> {
-        fn default() -> Self {
-            let mut storage = Vec::with_capacity(16);
-            Self {
-                activations: AtomicPtr::new(storage.as_mut_ptr()),
-                length: AtomicUsize::new(0),
-                storage: UnsafeCell::new(storage),
-            }
+    fn next(&mut self) -> Option<Next> {
+        let address = self.next;
+        if address == 0 {
+            return None;
         }
+        // SAFETY: `new`'s caller vouches that this is an activation of the list: its record is live.
+        let (store, older, before) = unsafe {
+            (
+                word(address, self.layout.store),
+                word(address, self.layout.older),
+                word(address, self.layout.before),
+            )
+        };
+        let mut entering_frame = 0;
+        let known = self.met.iter_mut().take(self.stores).find(|(known, _)| *known == store);
+        let exit = match known {
+            Some((_, younger)) => {
+                // SAFETY: what an activation refers to is in the same frames.
+                let exit = unsafe { exit_state(*younger, &self.layout.saved) };
+                *younger = before;
+                exit
+            }
+            None => {
+                let Some(free) = self.met.get_mut(self.stores) else {
+                    self.next = 0;
+                    return Some(Next::TooMany);
+                };
+                *free = (store, before);
+                self.stores = self.stores.saturating_add(1);
+                // SAFETY: the store of a live activation lives.
+                unsafe {
+                    entering_frame = word(store, self.layout.entering_frame);
+                    exit_state(store, &self.layout.current)
+                }
+            }
+        };
+        // SAFETY: the store of a live activation lives.
+        let (guard, limit) = unsafe {
+            let second = self.layout.guard.wrapping_add(size_of::<usize>());
+            (word(store, self.layout.guard).max(word(store, second)), word(store, self.layout.stack_limit))
+        };
+        let stack_start = if guard == 0 { limit } else { guard };
+        self.next = older;
+        let saved = self.layout.saved;
+        Some(Next::Activation(Activation {
+            address,
+            store,
+            exit,
+            stack_start,
+            entering_frame,
+            saved,
+            attached: true,
+        }))
     }
+}
 
-    impl<C: Deref<Target = StoreContext>> ActivationStack<C> {
-        /// How many activations there are.
-        pub fn len(&self) -> usize {
-            self.length.load(Ordering::Relaxed)
-        }
-
-        /// Whether there is none.
-        pub fn is_empty(&self) -> bool {
-            self.len() == 0
-        }
-
-        /// Notes that the host is about to enter the guest of `context`.
-        ///
-        /// # Safety
-        ///
-        /// To be called on the thread that the stack belongs to, outside of signal handlers.
-        pub unsafe fn push(&self, context: C) {
-            // SAFETY: the caller keeps `change`'s conditions.
-            unsafe {
-                self.change(|activations| {
-                    let live = context.exit_state();
-                    remove_left(activations, &context, live);
-                    let older = activations.iter_mut().rfind(|older| same(&older.context, &context));
-                    let below = older.map_or(usize::MAX, |older| older.frozen.insert(live).exit_fp);
-                    activations.push(Activation { context, below, frozen: None });
-                });
-            }
-        }
-
-        /// Notes that the host has left the guest of `context`: removes its youngest activation, and younger
-        /// ones of other stores, which a panic must have unwound.
-        ///
-        /// # Safety
-        ///
-        /// As for [`ActivationStack::push`].
-        pub unsafe fn pop(&self, context: &StoreContext) {
-            // SAFETY: the caller keeps `change`'s conditions.
-            unsafe {
-                self.change(|activations| {
-                    let youngest =
-                        activations.iter().rposition(|activation| same(&activation.context, context));
-                    activations.truncate(youngest.unwrap_or(usize::MAX));
-                    remove_left(activations, context, context.exit_state());
-                });
-            }
-        }
-
-        /// Removes all activations of `context`, whose store is going away.
-        ///
-        /// # Safety
-        ///
-        /// As for [`ActivationStack::push`].
-        pub unsafe fn remove_store(&self, context: &StoreContext) {
-            // SAFETY: the caller keeps `change`'s conditions.
-            unsafe {
-                self.change(|activations| {
-                    activations.retain(|activation| !same(&activation.context, context));
-                });
-            }
-        }
-
-        /// Changes the activations while a handler on this thread sees either all of them or none.
-        ///
-        /// # Safety
-        ///
-        /// On the owning thread, outside of signal handlers, and not within itself.
-        unsafe fn change(&self, change: impl FnOnce(&mut Vec<Activation<C>>)) {
-            // SAFETY: this thread is the only one to touch the storage, handlers do not touch it (they read
-            // through `activations`), and `change` is not nested.
-            let storage = unsafe { &mut *self.storage.get() };
-            // Pair: the loads in `exit_states`, on this thread. A handler in between finds no activation, and
-            // counts its sample as outside the guest: the thread is in our own code, for some nanoseconds.
-            self.length.store(0, Ordering::Relaxed);
-            compiler_fence(core::sync::atomic::Ordering::SeqCst);
-            change(storage);
-            self.activations.store(storage.as_mut_ptr(), Ordering::Relaxed);
-            compiler_fence(core::sync::atomic::Ordering::SeqCst);
-            self.length.store(storage.len(), Ordering::Relaxed);
-        }
+/// # Safety
+///
+/// Null, or the address of something that has a word at this offset.
+unsafe fn word(address: usize, offset: usize) -> usize {
+    let address = address.wrapping_add(offset);
+    if address == offset || !address.is_multiple_of(align_of::<usize>()) {
+        return 0;
     }
+    // SAFETY: the caller's promise. Volatile, since what writes it is unknown to the compiler: guest code and Wasmtime, on
+    // this thread only.
+    unsafe { core::ptr::with_exposed_provenance::<usize>(address).read_volatile() }
+}
 
-    /// Removes the activations of `context` that are younger than the one that its store is in: a panic has
-    /// unwound them.
-    fn remove_left<C: Deref<Target = StoreContext>>(
-        activations: &mut Vec<Activation<C>>,
-        context: &StoreContext,
-        live: ExitState,
-    ) {
-        while let Some(youngest) =
-            activations.iter().rposition(|activation| same(&activation.context, context))
-            && !activations.get(youngest).is_some_and(|activation| activation.is_current(live))
-        {
-            activations.remove(youngest);
+/// # Safety
+///
+/// Null, or the address of something that has an exit state of this layout.
+unsafe fn exit_state(address: usize, layout: &ExitStateLayout) -> ExitState {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ExitState {
+            exit_fp: word(address, layout.exit_fp),
+            exit_pc: word(address, layout.exit_pc),
+            entry_fp: word(address, layout.entry_fp),
         }
-    }
-
-    fn same(left: &StoreContext, right: &StoreContext) -> bool {
-        core::ptr::eq(left, right)
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! This crate is `no_std` and, without its feature `owner`, does not link `alloc`: nothing that the handler
 //! reaches can allocate, lock, log, print or make a system call, and the compiler says so. The feature
-//! `owner` adds the other side of the shared structures (publishing code, growing the activation stack),
+//! `owner` adds the other side of the shared structures (publishing code, attaching stores),
 //! which runs on ordinary threads.
 //!
 //! ```text
-//!  registers ──▶ stack::sample ──▶ words ──▶ ring::Producer ──▶ (collector) ring::Consumer ──▶ record::Sample
+//!  registers ──▶ stack::walk ──▶ words ──▶ ring::Writer ──▶ (collector) Ring::pop ──▶ record::Sample
 //!                 │    │    │
-//!                 │    │    └── activation: where the older guest segments of this stack begin and end
+//!                 │    │    └── activation: where the guests of this thread were entered and left  (stores: whose to show)
 //!                 │    └─────── code: what each address is            (published by registry)
 //!                 └──────────── memory: reads that were first shown to be valid
 //! ```
@@ -43,5 +43,6 @@ pub mod registry;
 pub mod ring;
 pub mod stack;
 pub mod statistics;
+pub mod stores;
 mod sync;
 pub mod walk;

@@ -7,7 +7,10 @@
 use core::ops::Range;
 
 /// Checked access to a stack and to the code that runs on it.
-pub trait Memory {
+pub trait Memory: Sized {
+    /// The same memory, with this part of a stack as its live stack. Empty if the part is.
+    fn part(&self, stack: Range<usize>) -> Self;
+
     /// The word at `address` of the stack, or `None` if the address is misaligned or outside the live part.
     fn stack_word(&self, address: usize) -> Option<usize>;
 
@@ -24,26 +27,30 @@ pub trait Memory {
     fn live_stack(&self) -> Range<usize>;
 }
 
-/// The live part of the stack that the current thread was interrupted on.
+/// The live stack of the current thread, which was interrupted.
 #[derive(Debug)]
 pub struct LiveStack {
     live: Range<usize>,
 }
 
 impl LiveStack {
-    /// The stack from `stack_pointer` to `top`; `None` if the stack pointer is not inside `bounds`.
+    /// No part of the stack yet.
     ///
     /// # Safety
     ///
-    /// `bounds` must be mapped and readable for as long as the value lives, and belong to a stack that only
-    /// the interrupted thread writes to (so that nothing changes while it is read). Every range handed to
-    /// [`Memory::code`] must be mapped, readable code.
-    pub unsafe fn new(stack_pointer: usize, bounds: &Range<usize>) -> Option<Self> {
-        bounds.contains(&stack_pointer).then_some(Self { live: stack_pointer..bounds.end })
+    /// Every range handed to [`Memory::part`] must be mapped and readable for as long as the value lives, and belong to
+    /// stacks that only the interrupted thread writes to (so that nothing changes while it is read). Every range handed
+    /// to [`Memory::code`] must be mapped, readable code.
+    pub unsafe fn new() -> Self {
+        Self { live: 0..0 }
     }
 }
 
 impl Memory for LiveStack {
+    fn part(&self, stack: Range<usize>) -> Self {
+        Self { live: stack }
+    }
+
     #[inline]
     fn stack_word(&self, address: usize) -> Option<usize> {
         let last = self.live.end.checked_sub(size_of::<usize>())?;
@@ -93,6 +100,16 @@ pub struct CopiedMemory<'a> {
 }
 
 impl Memory for CopiedMemory<'_> {
+    fn part(&self, stack: Range<usize>) -> Self {
+        // As far as it was copied.
+        let first =
+            stack.start.saturating_sub(self.stack_start).div_ceil(size_of::<usize>()).min(self.words.len());
+        let end = stack.end.saturating_sub(self.stack_start).checked_div(size_of::<usize>()).unwrap_or(0);
+        let words = self.words.get(first..end.clamp(first, self.words.len())).unwrap_or(&[]);
+        let stack_start = self.stack_start.saturating_add(first.saturating_mul(size_of::<usize>()));
+        Self { stack_start, words, ..*self }
+    }
+
     fn stack_word(&self, address: usize) -> Option<usize> {
         let offset = address.checked_sub(self.stack_start)?;
         if !offset.is_multiple_of(size_of::<usize>()) {

@@ -9,20 +9,21 @@
 //!   anything else: the host        the youngest activation that is inside a host call
 //! ```
 //!
-//! Behind the first segment come the older activations. Their exit states can be out of date (see
-//! [`crate::activation`]), so one counts only if
-//! 1. its exit trampoline's frame lies above everything that was seen before (at the start: the stack pointer),
-//! 2. its entry trampoline's frame lies above that again, still on the live stack,
-//! 3. and the exit trampoline's return address on the stack is the one that the store holds.
+//! Behind the first segment come the older activations, whose guests are all inside host calls. What a thread's
+//! activations are is known exactly ([`crate::activation`]); what is left to tell is whether the guest of the youngest
+//! one is inside a host call when the host is interrupted, or not entered yet, or has just ended. It is if
+//! 1. it was entered, and its exit trampoline's frame lies below the entry trampoline's,
+//! 2. the exit trampoline's frame lies above the stack pointer,
+//! 3. and the return address in that frame is the one that the store holds.
 //!
-//! A frame that was left lies below the stack pointer, or below the entry of the activation that replaced it,
-//! so rule 1 alone rejects what is out of date; rule 3 makes sure.
+//! Each activation also says which part of the stack is its own, and with that what may be read: from the stack
+//! pointer, or the exit trampoline's frame, to the activation's record. So guests on fibers need no bounds of their stacks.
 //!
 //! Native frames of the host come before, between and behind the segments if they are asked for; see [`crate::host`].
 
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Range};
 
-use crate::activation::ExitState;
+use crate::activation::{Activation, ExitState, Next};
 use crate::arch::{Architecture, CallerLocation, Registers};
 use crate::code::{CodeImage, CodeKind, CodeTable, FoundFunction, Function, UNKNOWN_FRAME_SIZE};
 use crate::host::{HostCaller, HostFrame, HostUnwinder};
@@ -35,6 +36,37 @@ use crate::walk::{Callers, WalkEnd};
 /// empty segments and for activations that are out of date.
 const SPARE_STEPS: usize = 16;
 
+/// How far from the address that the store has of it the frame reaches that has entered a guest: Wasmtime's has some 300
+/// bytes.
+const MOST_ENTERING_FRAME_BYTES: usize = 1024;
+
+/// What is walked, besides the registers.
+#[derive(Debug)]
+pub struct Thread<'a, M, I> {
+    /// What may be read.
+    pub memory: &'a M,
+    /// The code of all guests.
+    pub table: CodeTable<'a>,
+    /// The addresses of the thread's own stack.
+    pub stack: Range<usize>,
+    /// Its activations, youngest first.
+    pub activations: I,
+}
+
+/// What was found besides the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Why the walk ended.
+    pub end: WalkEnd,
+    /// The address of the context of the store whose guest is the youngest; 0 without a guest.
+    pub store: usize,
+    /// Bytes of the interrupted stack from the entry of its oldest guest to the stack pointer, as far as guests of one
+    /// fiber can be told to share it; 0 without a guest.
+    pub stack_used: usize,
+    /// Bytes of the interrupted stack from the stack pointer to its end.
+    pub stack_left: usize,
+}
+
 /// Visits the guest frames of an interrupted thread, youngest first, and says why the last segment's walk
 /// ended.
 ///
@@ -45,49 +77,52 @@ const SPARE_STEPS: usize = 16;
 /// `host` finds the native frames of the host, which are visited where they belong and count towards the limit;
 /// [`NoHostFrames`](crate::host::NoHostFrames) leaves them out. The guest frames are the same with any `host`.
 ///
-/// The work is bounded by the limit, too: what is not visited (trampolines, activations that are out of date or
+/// The work is bounded by the limit, too: what is not visited (trampolines, activations that are not attached or
 /// hold no guest frame) counts towards a bound of about twice the limit.
 pub fn walk<A: Architecture, M: Memory>(
     registers: &Registers,
-    memory: &M,
-    table: CodeTable<'_>,
-    activations: impl Iterator<Item = ExitState>,
+    thread: Thread<'_, M, impl Iterator<Item = Next>>,
     host: &mut impl HostUnwinder,
     limit: usize,
     visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
-) -> WalkEnd {
+) -> Walk {
+    let on_thread = thread.stack.contains(&registers.sp);
+    let live = if on_thread { registers.sp..thread.stack.end } else { 0..0 };
     let mut walk = StackWalk::<A, M, _, _> {
-        memory,
-        table,
+        memory: thread.memory.part(live),
+        table: thread.table,
+        thread_stack: thread.stack,
+        on_thread,
         host,
         host_frame: None,
-        has_guest: false,
+        found: Walk { end: WalkEnd::EntryTrampoline, store: 0, stack_used: 0, stack_left: 0 },
+        sp: registers.sp,
         floor: registers.sp,
         left: limit,
         steps_left: limit.saturating_mul(2).saturating_add(SPARE_STEPS),
         visit,
         architecture: core::marker::PhantomData,
     };
-    let outcome = walk.interrupted(registers).and_then(|()| {
-        for state in activations {
-            walk.steps_left = walk.steps_left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
-            walk.activation(state)?;
-        }
-        // Without a guest the stack is none of ours.
-        if walk.has_guest { walk.host_frames(None) } else { Ok(()) }
-    });
-    outcome.err().unwrap_or(WalkEnd::EntryTrampoline)
+    if let Err(end) = walk.all(registers, thread.activations) {
+        walk.found.end = end;
+    }
+    walk.found
 }
 
 struct StackWalk<'a, A, M, H, V> {
-    memory: &'a M,
+    /// The part of the stack that is being walked.
+    memory: M,
     table: CodeTable<'a>,
+    thread_stack: Range<usize>,
+    /// Whether the stack pointer is on the thread's own stack.
+    on_thread: bool,
     host: &'a mut H,
     /// The native frame that called, or interrupted, what was seen so far; `None` if it cannot be found.
     host_frame: Option<HostFrame>,
-    /// Whether a guest frame was seen.
-    has_guest: bool,
-    /// Everything below this address belongs to frames that were seen, or to the host above them.
+    found: Walk,
+    sp: usize,
+    /// Everything below this address of the stack that is being walked belongs to frames that were seen, or to the
+    /// host above them.
     floor: usize,
     left: usize,
     steps_left: usize,
@@ -98,6 +133,88 @@ struct StackWalk<'a, A, M, H, V> {
 impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow<()>>
     StackWalk<'_, A, M, H, V>
 {
+    fn all(
+        &mut self,
+        registers: &Registers,
+        mut activations: impl Iterator<Item = Next>,
+    ) -> Result<(), WalkEnd> {
+        let code = self.table.find(registers.pc);
+        let mut next = self.next(&mut activations)?;
+        // While a fiber is being resumed or suspended, its activations are in the list, but the stack is the thread's.
+        while let Some(activation) = &next
+            && self.on_thread
+            && code.is_none()
+            && !self.thread_stack.contains(&activation.address)
+        {
+            next = self.next(&mut activations)?;
+        }
+        let Some(youngest) = next else {
+            // Compiled code runs in activations only.
+            return if code.is_none() { Ok(()) } else { Err(WalkEnd::UnknownStack) };
+        };
+        self.begin(&youngest)?;
+        let mut oldest = youngest;
+        match code {
+            None => {
+                self.host_frame = Some(HostFrame { registers: *registers, is_return_address: false });
+                if youngest.attached {
+                    self.interrupted_host(&youngest)?;
+                }
+            }
+            Some((_, found)) if youngest.attached => self.interrupted(registers, found, &youngest)?,
+            Some(_) => {}
+        }
+        while let Some(activation) = self.next(&mut activations)? {
+            if activation.attached {
+                // A younger guest of the same store has ended, and the store does not know it yet.
+                let frame = activation.entering_frame;
+                let is_outdated =
+                    (self.sp..youngest.address).contains(&frame) && activation.exit.entry_fp < frame;
+                let saved = if is_outdated { self.saved_exit(&activation) } else { Some(activation.exit) };
+                let exit = saved.ok_or(WalkEnd::NoProgress)?;
+                self.in_host_call(&Activation { exit, ..activation })?;
+                oldest = activation;
+            }
+        }
+        // Without a guest the stack is none of ours.
+        if !self.has_guest() || !H::WANTED {
+            return Ok(());
+        }
+        let on_thread = self.thread_stack.contains(&self.floor);
+        let end = if on_thread { self.thread_stack.end } else { oldest.address.max(self.floor) };
+        self.memory = self.memory.part(self.floor..end);
+        self.host_frames(None)
+    }
+
+    fn next(&mut self, activations: &mut impl Iterator<Item = Next>) -> Result<Option<Activation>, WalkEnd> {
+        let next = match activations.next() {
+            None => return Ok(None),
+            Some(Next::TooMany) => return Err(WalkEnd::FrameLimit),
+            Some(Next::Activation(activation)) => activation,
+        };
+        self.steps_left = self.steps_left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
+        Ok(Some(next))
+    }
+
+    fn has_guest(&self) -> bool {
+        self.found.store != 0
+    }
+
+    /// Shows that the stack pointer is on the stack of the youngest activation.
+    fn begin(&mut self, youngest: &Activation) -> Result<(), WalkEnd> {
+        let Activation { address, stack_start, .. } = *youngest;
+        let start = if self.on_thread { self.thread_stack.start } else { stack_start };
+        let same_stack = self.thread_stack.contains(&address) == self.on_thread;
+        if !same_stack || start == 0 || start > self.sp || address < self.sp {
+            return Err(WalkEnd::UnknownStack);
+        }
+        self.found.stack_left = self.sp.saturating_sub(start);
+        if !self.on_thread {
+            self.memory = self.memory.part(self.sp..address);
+        }
+        Ok(())
+    }
+
     fn emit(&mut self, frame: Frame) -> Result<(), WalkEnd> {
         self.left = self.left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
         match (self.visit)(frame) {
@@ -106,31 +223,69 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
         }
     }
 
-    /// The segment that the program counter is in, if it is in guest code or a trampoline.
-    fn interrupted(&mut self, registers: &Registers) -> Result<(), WalkEnd> {
-        let Some((_, found)) = self.table.find(registers.pc) else {
-            self.host_frame = Some(HostFrame { registers: *registers, is_return_address: false });
+    /// The segment that the program counter is in, which is in a guest or a trampoline.
+    fn interrupted(
+        &mut self,
+        registers: &Registers,
+        found: FoundFunction,
+        youngest: &Activation,
+    ) -> Result<(), WalkEnd> {
+        if found.function.kind == CodeKind::EntryTrampoline {
+            if H::WANTED {
+                let location = self.caller(registers, found).ok();
+                self.host_frame = location.and_then(|location| self.host_caller(location, registers.fp));
+            }
             return Ok(());
-        };
-        match found.function.kind {
-            CodeKind::EntryTrampoline => {
-                if H::WANTED {
-                    let location = self.caller(registers, found).ok();
-                    self.host_frame = location.and_then(|location| self.host_caller(location, registers.fp));
-                }
-                Ok(())
-            }
-            CodeKind::Guest => {
-                let location = self.caller(registers, found)?;
-                self.has_guest = true;
-                self.emit(Frame::Instruction(registers.pc))?;
-                self.callers(location, registers.fp, None)
-            }
-            CodeKind::ExitTrampoline | CodeKind::BuiltinTrampoline => {
-                let location = self.caller(registers, found)?;
-                self.callers(location, registers.fp, Some(Frame::HostCall(registers.pc)))
-            }
         }
+        let location = self.caller(registers, found)?;
+        let host_call = match found.function.kind {
+            CodeKind::Guest => {
+                self.found.store = youngest.store;
+                self.emit(Frame::Instruction(registers.pc))?;
+                None
+            }
+            _ => Some(Frame::HostCall(registers.pc)),
+        };
+        self.callers(location, registers.fp, host_call, youngest)
+    }
+
+    /// The segment of the youngest activation when the host is interrupted; nothing if it is not inside a host call.
+    fn interrupted_host(&mut self, youngest: &Activation) -> Result<(), WalkEnd> {
+        if let Some(exit) = self.saved_exit(youngest) {
+            return self.in_host_call(&Activation { exit, ..*youngest });
+        }
+        let ExitState { exit_fp, exit_pc, entry_fp } = youngest.exit;
+        let entered = entry_fp < youngest.address && exit_fp < entry_fp;
+        if !entered || exit_fp < self.sp || self.word(exit_fp, A::RETURN_ADDRESS_OFFSET) != Some(exit_pc) {
+            return Ok(());
+        }
+        self.in_host_call(youngest)
+    }
+
+    /// Where the guest of an activation was left, if the store says that of a younger activation that has ended, above all
+    /// with a trap, which the host is making an error of. What is to be put back into the store is then in the frame that
+    /// had entered that one: above the frame of its entry trampoline, and below the activation.
+    fn saved_exit(&self, activation: &Activation) -> Option<ExitState> {
+        let (frame, ended) = (activation.entering_frame, activation.exit.entry_fp);
+        if !(ended..activation.address).contains(&frame) {
+            return None;
+        }
+        let start = frame.saturating_sub(MOST_ENTERING_FRAME_BYTES).max(ended).max(self.sp);
+        let end = frame.saturating_add(MOST_ENTERING_FRAME_BYTES).min(activation.address);
+        (start.checked_next_multiple_of(size_of::<usize>())?..end).step_by(size_of::<usize>()).find_map(
+            |address| {
+                let entry_fp = self.word(address, activation.saved.entry_fp)?;
+                if entry_fp <= ended || entry_fp >= activation.address {
+                    return None;
+                }
+                let exit_fp = self.word(address, activation.saved.exit_fp)?;
+                let exit_pc = self.word(address, activation.saved.exit_pc)?;
+                let is_exit = (frame..entry_fp).contains(&exit_fp)
+                    && exit_fp.is_multiple_of(A::FRAME_ALIGNMENT)
+                    && self.word(exit_fp, A::RETURN_ADDRESS_OFFSET) == Some(exit_pc);
+                is_exit.then_some(ExitState { exit_fp, exit_pc, entry_fp })
+            },
+        )
     }
 
     fn caller(&self, registers: &Registers, found: FoundFunction) -> Result<CallerLocation, WalkEnd> {
@@ -138,52 +293,81 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
         A::caller(registers, found.start, code).ok_or(WalkEnd::UnknownPrologue)
     }
 
-    /// Visits the callers from `location` on. `host_call` precedes the first of them, if there is one.
+    fn word(&self, address: usize, offset: usize) -> Option<usize> {
+        self.memory.stack_word(address.checked_add(offset)?)
+    }
+
+    /// Visits the callers from `location` on, up to the entry of `activation`. `host_call` precedes the first of them, if
+    /// there is one.
     fn callers(
         &mut self,
         location: CallerLocation,
         fp: usize,
         host_call: Option<Frame>,
+        activation: &Activation,
     ) -> Result<(), WalkEnd> {
-        let mut callers = Callers::<A, M>::new(self.memory, self.table, location, fp, self.steps_left);
+        let memory = self.memory.part(self.memory.live_stack());
+        let mut callers = Callers::<A, M>::new(&memory, self.table, location, fp, self.steps_left);
         let mut host_call = host_call;
         for return_address in callers.by_ref() {
+            if !self.has_guest() {
+                self.found.store = activation.store;
+            }
             if let Some(host_call) = host_call.take() {
                 self.emit(host_call)?;
             }
-            self.has_guest = true;
             self.emit(Frame::ReturnAddress(return_address))?;
         }
         self.steps_left = callers.steps_left();
-        match (callers.end(), callers.entry_fp()) {
-            (_, Some(entry_fp)) if self.memory.stack_word(entry_fp).is_none() => Err(WalkEnd::OutsideStack),
-            (_, Some(entry_fp)) => {
-                self.floor = entry_fp;
-                if H::WANTED {
-                    self.host_frame = self.host_caller(CallerLocation::Frame { fp: entry_fp }, entry_fp);
-                }
-                Ok(())
-            }
-            (end, None) => Err(end.unwrap_or(WalkEnd::NoProgress)),
+        let entry_fp = match (callers.end(), callers.entry_fp()) {
+            (_, Some(entry_fp)) => entry_fp,
+            (end, None) => return Err(end.unwrap_or(WalkEnd::NoProgress)),
+        };
+        if self.memory.stack_word(entry_fp).is_none() {
+            return Err(WalkEnd::OutsideStack);
         }
+        // The segment has to end where this activation began.
+        if entry_fp != activation.exit.entry_fp {
+            return Err(WalkEnd::NoProgress);
+        }
+        self.floor = entry_fp;
+        let same_stack = self.thread_stack.contains(&entry_fp) == self.on_thread;
+        if same_stack && (self.on_thread || self.found.stack_used == 0) {
+            self.found.stack_used = entry_fp.saturating_sub(self.sp);
+        }
+        if H::WANTED {
+            self.host_frame = self.host_caller(CallerLocation::Frame { fp: entry_fp }, entry_fp);
+        }
+        Ok(())
     }
 
-    /// The segment of an activation that is inside a host call; nothing if it is not.
-    fn activation(&mut self, state: ExitState) -> Result<(), WalkEnd> {
-        let ExitState { exit_fp, exit_pc, entry_fp } = state;
-        if exit_fp < self.floor || entry_fp <= exit_fp || !exit_fp.is_multiple_of(A::FRAME_ALIGNMENT) {
-            return Ok(());
+    /// The segment of an activation whose guest is inside a host call.
+    fn in_host_call(&mut self, activation: &Activation) -> Result<(), WalkEnd> {
+        let ExitState { exit_fp, exit_pc, entry_fp } = activation.exit;
+        if !exit_fp.is_multiple_of(A::FRAME_ALIGNMENT) {
+            return Err(WalkEnd::Misaligned);
         }
-        let on_stack =
-            |offset: usize| exit_fp.checked_add(offset).and_then(|address| self.memory.stack_word(address));
-        if on_stack(A::RETURN_ADDRESS_OFFSET) != Some(exit_pc) || self.memory.stack_word(entry_fp).is_none() {
-            return Ok(());
+        if exit_fp == 0 || entry_fp <= exit_fp || activation.address <= entry_fp {
+            return Err(WalkEnd::NoProgress);
+        }
+        let live = self.memory.live_stack();
+        if live.contains(&exit_fp) && live.contains(&entry_fp) {
+            if exit_fp < self.floor {
+                return Err(WalkEnd::NoProgress);
+            }
+        } else {
+            // Of another stack only this activation's own part is known to be there, and nothing of how it was left.
+            self.memory = self.memory.part(exit_fp..activation.address);
+            self.host_frame = None;
+        }
+        if self.word(exit_fp, A::RETURN_ADDRESS_OFFSET) != Some(exit_pc) {
+            return Err(WalkEnd::NoProgress);
         }
         let image =
             exit_pc.checked_sub(1).and_then(|call| self.table.image(call)).ok_or(WalkEnd::UnknownCode)?;
         self.host_frames(Some(exit_fp))?;
         let host_call = Frame::HostCall(self.trampoline(exit_fp, image));
-        self.callers(CallerLocation::Frame { fp: exit_fp }, exit_fp, Some(host_call))
+        self.callers(CallerLocation::Frame { fp: exit_fp }, exit_fp, Some(host_call), activation)
     }
 
     /// An address in the trampoline through which the guest has left, or 0 if that is not certain.
@@ -257,7 +441,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
             }
             self.emit(frame.to_record())?;
             let sp = frame.registers.sp;
-            next = match self.host.caller(&frame, self.memory) {
+            next = match self.host.caller(&frame, &self.memory) {
                 HostCaller::Frame(caller) => {
                     Some(caller).filter(|caller| (sp..=top).contains(&caller.registers.sp))
                 }

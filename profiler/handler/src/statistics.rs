@@ -42,7 +42,7 @@ impl LossCause {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::RingFull => "ring full",
-            Self::UnknownStack => "unknown stack",
+            Self::UnknownStack => WalkEnd::UnknownStack.describe(),
             Self::OutsideStack => WalkEnd::OutsideStack.describe(),
             Self::Misaligned => WalkEnd::Misaligned.describe(),
             Self::NoProgress => WalkEnd::NoProgress.describe(),
@@ -60,6 +60,7 @@ impl LossCause {
             WalkEnd::NoProgress => Some(Self::NoProgress),
             WalkEnd::UnknownCode => Some(Self::UnknownCode),
             WalkEnd::UnknownPrologue => Some(Self::UnknownPrologue),
+            WalkEnd::UnknownStack => Some(Self::UnknownStack),
         }
     }
 }

@@ -30,11 +30,13 @@ pub enum WalkEnd {
     UnknownCode,
     /// The interrupted function does not begin with a known prologue.
     UnknownPrologue,
+    /// The stack pointer was not on the stack of the youngest activation.
+    UnknownStack,
 }
 
 impl WalkEnd {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EntryTrampoline,
         Self::FrameLimit,
         Self::OutsideStack,
@@ -42,6 +44,7 @@ impl WalkEnd {
         Self::NoProgress,
         Self::UnknownCode,
         Self::UnknownPrologue,
+        Self::UnknownStack,
     ];
 
     /// Whether the frames that were seen are certain, so that the sample may be delivered.
@@ -59,6 +62,7 @@ impl WalkEnd {
             Self::NoProgress => "frame pointer does not lead to an older frame",
             Self::UnknownCode => "code that was not registered",
             Self::UnknownPrologue => "unknown prologue",
+            Self::UnknownStack => "unknown stack",
         }
     }
 }

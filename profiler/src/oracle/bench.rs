@@ -12,6 +12,7 @@ use super::checker::{Checker, Counts, Mismatch};
 use super::matrix::{Configuration, Metering};
 use super::shadow::Broken;
 use super::stepper::step_through;
+use crate::layout::ActivationList;
 use crate::options::Options;
 use crate::session::Shared;
 use crate::store::StoreHook;
@@ -116,8 +117,13 @@ impl Bench {
 
     /// Runs `run`, which may not start threads, and compares at each of its boundaries.
     pub(super) fn step<R>(&mut self, run: impl FnOnce() -> R) -> R {
-        let thread =
-            thread::with_current(&self.shared, std::ptr::from_ref).expect("this thread can be sampled");
+        // Not the whole start-up check: some of the engines would not pass, and the walks are right all the same.
+        let find = || ActivationList::find(&self.engine).map(|_| ());
+        std::thread::scope(|scope| scope.spawn(find).join())
+            .expect("no panic")
+            .expect("a list of activations");
+        let thread = thread::with_current(&self.shared, std::ptr::from_ref);
+        let thread = thread.expect("this thread can be sampled").expect("and goes on");
         let texts = self.code.iter().map(Code::text);
         // SAFETY: the thread's own, which lives until it enters another profiler's store.
         let mut checker = Checker::new(&self.shared, unsafe { &*thread }, texts);

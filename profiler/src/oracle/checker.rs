@@ -3,6 +3,7 @@
 use std::ops::{AddAssign, ControlFlow, Range};
 use std::sync::Arc;
 
+use flamewalk_handler::activation::Next as Listed;
 use flamewalk_handler::arch::Registers;
 use flamewalk_handler::code::{CodeKind, CodeTable};
 use flamewalk_handler::record::Frame;
@@ -44,11 +45,9 @@ pub(super) struct Counts {
     pub(super) unnamed: u64,
     /// Boundaries in host code at which the walk must find a host call.
     pub(super) in_host_call: u64,
-    /// Boundaries in the profiler's own call hook, while it changes the list of activations, at which the walk finds nothing.
-    pub(super) in_hook: u64,
-    /// Boundaries in host code that makes an error of a trap, at which the walk finds frames of the guest that has ended;
-    /// see [`Checker::is_after_trap`].
-    pub(super) after_trap: u64,
+    /// Boundaries at which Wasmtime's list of activations ends at one that is just being put in or taken out; see
+    /// [`Checker::is_list_cut`].
+    pub(super) list_cut: u64,
     pub(super) caught: u64,
     pub(super) tail_calls: u64,
     pub(super) entries: u64,
@@ -77,8 +76,7 @@ impl AddAssign for Counts {
         self.plain_mismatches += other.plain_mismatches;
         self.unnamed += other.unnamed;
         self.in_host_call += other.in_host_call;
-        self.in_hook += other.in_hook;
-        self.after_trap += other.after_trap;
+        self.list_cut += other.list_cut;
         self.caught += other.caught;
         self.tail_calls += other.tail_calls;
         self.entries += other.entries;
@@ -92,7 +90,7 @@ impl AddAssign for Counts {
 pub(super) struct Mismatch {
     pub(super) registers: Registers,
     pub(super) kind: Option<CodeKind>,
-    pub(super) end: Option<WalkEnd>,
+    pub(super) end: WalkEnd,
     /// The frames from a little before the first that differs on.
     pub(super) differs_at: usize,
     pub(super) expected: Kept,
@@ -203,47 +201,32 @@ impl Checker {
         found.clear();
         // SAFETY: `new`'s caller vouches for the thread, which is the one that was interrupted.
         let thread = unsafe { &*self.thread };
-        let end = thread.walk(
-            registers,
-            table,
-            &mut flamewalk_handler::host::NoHostFrames,
-            FRAME_LIMIT,
-            &mut |frame| {
-                found.push(frame);
-                ControlFlow::Continue(())
-            },
-        );
+        let mut visit = |frame| {
+            found.push(frame);
+            ControlFlow::Continue(())
+        };
+        let mut none = flamewalk_handler::host::NoHostFrames;
+        // SAFETY: in the signal handler of a step of this thread, within `read`.
+        let walk = unsafe { thread.walk(registers, table, &mut none, FRAME_LIMIT, &mut visit) };
         let ended = if cut.is_break() { WalkEnd::FrameLimit } else { WalkEnd::EntryTrampoline };
-        self.compare(registers, kind, end, ended);
+        self.compare(registers, kind, walk.end, ended);
         if kind == Some(CodeKind::Guest) {
             self.counts.plain_mismatches += u64::from(!self.plain_walk_is_right(registers, table));
         }
         Ok(())
     }
 
-    fn compare(
-        &mut self,
-        registers: &Registers,
-        kind: Option<CodeKind>,
-        end: Option<WalkEnd>,
-        ended: WalkEnd,
-    ) {
+    fn compare(&mut self, registers: &Registers, kind: Option<CodeKind>, end: WalkEnd, ended: WalkEnd) {
         let differs_at = self.expected.iter().zip(&self.found).position(|(expected, found)| {
             expected != found && !matches!((expected, found), (Frame::HostCall(_), Frame::HostCall(0)))
         });
         let same_length = self.expected.len() == self.found.len();
-        if differs_at.is_none() && same_length && end == Some(ended) {
+        if differs_at.is_none() && same_length && end == ended {
             self.counts.unnamed += u64::from(self.found.contains(&Frame::HostCall(0)));
             return;
         }
-        // SAFETY: as in `check`.
-        let activations = unsafe { &*self.thread }.activation_count();
-        if kind.is_none() && self.found.is_empty() && activations == 0 {
-            self.counts.in_hook += 1;
-            return;
-        }
-        if kind.is_none() && self.is_after_trap(activations) {
-            self.counts.after_trap += 1;
+        if kind.is_none() && self.found.is_empty() && end == WalkEnd::EntryTrampoline && self.is_list_cut() {
+            self.counts.list_cut += 1;
             return;
         }
         self.counts.mismatches += 1;
@@ -261,15 +244,16 @@ impl Checker {
         }
     }
 
-    /// Whether the host is between a trap and the end of the activation, and the walk has found a stack that is gone.
-    ///
-    /// Wasmtime makes an error of the trap, with a backtrace, before it takes back where the guest was left last. If it
-    /// does so in frames with a hole where the guest's frames were, these pass for being live. The frames below them
-    /// are right all the same.
-    fn is_after_trap(&self, activations: usize) -> bool {
-        self.shadow.is_after_trap()
-            && activations > self.shadow.activations()
-            && self.found.ends_with(&self.expected)
+    /// Whether the list of activations holds none of the guests that there are, but one that is entered later or has been
+    /// left: Wasmtime makes an activation the head of its list some instructions before it says what the older ones
+    /// are, and unsays that some instructions before it takes the activation out.
+    fn is_list_cut(&self) -> bool {
+        // SAFETY: as in `check`.
+        let mut list = unsafe { (*self.thread).activations() };
+        match (list.next(), list.next(), self.shadow.youngest()) {
+            (Some(Listed::Activation(only)), None, Some(youngest)) => only.address < youngest,
+            _ => false,
+        }
     }
 
     /// What a profiler does that knows where guest code is, and no more: the interrupted instruction, then the return

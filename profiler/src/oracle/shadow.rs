@@ -66,20 +66,11 @@ pub(super) struct Shadow {
     pub(super) caught: u64,
     pub(super) tail_calls: u64,
     pub(super) entries: u64,
-    /// Whether the last entry trampoline that was left had caught a trap, and none was entered since.
-    after_trap: bool,
 }
 
 impl Shadow {
     pub(super) fn new() -> Self {
-        Self {
-            records: Vec::with_capacity(CAPACITY),
-            previous: None,
-            caught: 0,
-            tail_calls: 0,
-            entries: 0,
-            after_trap: false,
-        }
+        Self { records: Vec::with_capacity(CAPACITY), previous: None, caught: 0, tail_calls: 0, entries: 0 }
     }
 
     /// Notes that one instruction was executed, and what is next: `place` if that is in compiled code.
@@ -166,7 +157,6 @@ impl Shadow {
                 return Err("the host entered compiled code past the entry trampolines");
             }
             self.entries += 1;
-            self.after_trap = false;
             // Records of host code that a panic has unwound.
             self.drop_below(place.sp);
             let return_address = stack_word(place.sp);
@@ -184,7 +174,6 @@ impl Shadow {
     fn catch(&mut self, place: &Place) {
         self.caught += 1;
         // Nothing is entered behind it: the trampoline returns.
-        self.after_trap = place.function.function.kind == CodeKind::EntryTrampoline;
         self.drop_below(place.sp);
     }
 
@@ -201,14 +190,9 @@ impl Shadow {
         Ok(())
     }
 
-    /// How often the host has entered compiled code without a return.
-    pub(super) fn activations(&self) -> usize {
-        self.records.iter().filter(|record| record.role == Role::Entry).count()
-    }
-
-    /// Whether the host has got a trap from the guest that it entered last.
-    pub(super) fn is_after_trap(&self) -> bool {
-        self.after_trap
+    /// The address below which the stack is the host's, if the host has been called by compiled code.
+    pub(super) fn youngest(&self) -> Option<usize> {
+        self.records.last().map(|record| record.slot)
     }
 
     /// Visits the frames that a walk must find, youngest first.

@@ -46,11 +46,11 @@ fn the_hook_can_be_called_from_the_embedders_own() {
 }
 
 #[test]
-fn a_guard_does_the_same_without_a_call_hook() {
+fn a_thread_attached_by_hand_needs_no_call_hook() {
     let _alone = alone();
     profile_with(|profiler, store, run| {
-        let hook = profiler.hook(&mut *store).unwrap();
-        let _entered = hook.enter();
+        let _hook = profiler.hook(&mut *store).unwrap();
+        profiler.attach_thread().unwrap();
         run(store);
     });
 }
@@ -76,33 +76,24 @@ const BACK_AND_FORTH: &str = r#"(module $back_and_forth
 
 const LEVELS: i32 = 3;
 
-struct Data {
-    /// Marks the calls of the host, for stores without a call hook.
-    hook: Option<Arc<StoreHook>>,
-}
-
-fn back_and_forth(attach: impl FnOnce(&Profiler, &mut Store<Data>)) {
+fn back_and_forth(attach: impl FnOnce(&Profiler, &mut Store<()>) -> Option<StoreHook>) {
     let binary = wat::parse_str(BACK_AND_FORTH).unwrap();
     let module = Module::new(&Engine::default(), &binary).unwrap();
     let profiler = Profiler::new(options("cpu", 4_999)).unwrap();
     profiler.register_module(&module, Registered::named("guest").binary(binary)).unwrap();
     let mut linker = Linker::new(module.engine());
-    let again = |mut caller: Caller<'_, Data>, levels: i32| -> wasmtime::Result<()> {
+    let again = |mut caller: Caller<'_, ()>, levels: i32| -> wasmtime::Result<()> {
         let outer = caller.get_export("outer").unwrap().into_func().unwrap().typed::<i32, ()>(&caller)?;
-        let hook = caller.data().hook.clone();
-        let _entered = hook.as_ref().map(|hook| hook.enter());
         outer.call(&mut caller, levels)
     };
     linker.func_wrap("env", "again", again).unwrap();
-    let mut store = Store::new(module.engine(), Data { hook: None });
+    let mut store = Store::new(module.engine(), ());
     let instance: Instance = linker.instantiate(&mut store, &module).unwrap();
     let outer = instance.get_typed_func::<i32, ()>(&mut store, "outer").unwrap();
-    attach(&profiler, &mut store);
+    let hook = attach(&profiler, &mut store);
     profiler.start().unwrap();
-    let hook = store.data().hook.clone();
-    let entered = hook.as_ref().map(|hook| hook.enter());
     outer.call(&mut store, LEVELS).unwrap();
-    drop(entered);
+    drop(hook);
     let profile = stop(&profiler);
 
     assert_eq!(profile.metadata.statistics.total_lost().samples, 0, "{:?}", profile.metadata.statistics);
@@ -124,14 +115,17 @@ fn back_and_forth(attach: impl FnOnce(&Profiler, &mut Store<Data>)) {
 #[test]
 fn host_calls_show_between_guests() {
     let _alone = alone();
-    back_and_forth(|profiler, store| profiler.attach(store).unwrap());
+    back_and_forth(|profiler, store| {
+        profiler.attach(store).unwrap();
+        None
+    });
 }
 
 #[test]
-fn host_calls_show_between_guests_with_guards_as_well() {
+fn host_calls_show_between_guests_without_a_call_hook_as_well() {
     let _alone = alone();
     back_and_forth(|profiler, store| {
-        let hook = profiler.hook(&mut *store).unwrap();
-        store.data_mut().hook = Some(Arc::new(hook));
+        profiler.attach_thread().unwrap();
+        Some(profiler.hook(&mut *store).unwrap())
     });
 }

@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use flamewalk_handler::activation::{Activation, ExitState, Next};
 use flamewalk_handler::arch::x86_64::X86_64;
 use flamewalk_handler::arch::{CallerLocation, Registers};
 use flamewalk_handler::code::{CodeImage, CodeKind, CodeTable, Function, MAX_TRAMPOLINE_FRAME_SIZES};
 use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::CopiedMemory;
 use flamewalk_handler::record::Frame;
-use flamewalk_handler::stack::walk;
+use flamewalk_handler::stack::{Thread, walk};
 use flamewalk_handler::walk::{Callers, WalkEnd};
 
 const STACK: usize = 0x7000_0000;
@@ -49,13 +50,22 @@ fn ends(pc: usize, words: &[usize], limit: usize) -> (Vec<Frame>, WalkEnd) {
     let memory = CopiedMemory { stack_start: STACK, words, code_start: CODE, code_bytes: &bytes };
     let registers = Registers { pc, sp: STACK, fp: STACK, lr: 0 };
     let mut frames = vec![];
-    let none = std::iter::empty();
-    let table = CodeTable::new(&images, 1);
-    let end = walk::<X86_64, _>(&registers, &memory, table, none, &mut NoHostFrames, limit, &mut |frame| {
+    // The entry trampoline's frame is the one before its return address.
+    let entry = words.windows(2).find(|pair| pair[1] == in_body(ENTRY)).map_or(0, |pair| pair[0]);
+    let exit = ExitState { entry_fp: entry, ..ExitState::default() };
+    let address = STACK + 0x800;
+    let activation = Activation { address, exit, ..crate::ACTIVATION };
+    let thread = Thread {
+        memory: &memory,
+        table: CodeTable::new(&images, 1),
+        stack: STACK..STACK + 0x1000,
+        activations: std::iter::once(Next::Activation(activation)),
+    };
+    let walk = walk::<X86_64, _>(&registers, thread, &mut NoHostFrames, limit, &mut |frame| {
         frames.push(frame);
         ControlFlow::Continue(())
     });
-    (frames, end)
+    (frames, walk.end)
 }
 
 const HERE: Frame = Frame::Instruction(in_body(GUEST));

@@ -12,14 +12,14 @@
 
 use std::ops::{ControlFlow, Range};
 
-use flamewalk_handler::activation::ExitState;
+use flamewalk_handler::activation::{Activation, ExitState, Next};
 use flamewalk_handler::arch::Registers;
 use flamewalk_handler::arch::x86_64::X86_64;
 use flamewalk_handler::code::{CodeImage, CodeKind, CodeTable, Function};
 use flamewalk_handler::host::{HostCaller, HostFrame, HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::{CopiedMemory, Memory};
 use flamewalk_handler::record::Frame;
-use flamewalk_handler::stack::walk;
+use flamewalk_handler::stack::{Thread, walk};
 use flamewalk_handler::walk::WalkEnd;
 use proptest::prelude::*;
 
@@ -72,8 +72,8 @@ struct Stack {
     words: Vec<usize>,
     /// For each word whether it is the distance from the top of the stack of an address on it.
     on_stack: Vec<bool>,
-    /// Distances from the top of exit and entry frames.
-    activations: Vec<(usize, usize)>,
+    /// Distances from the top of the exit and entry frames of each activation, and of its record.
+    activations: Vec<(Option<usize>, Option<usize>, usize)>,
     entry: usize,
 }
 
@@ -101,9 +101,17 @@ impl Stack {
 
     /// The host calls a guest from `caller`.
     fn enter(self, caller: usize) -> Self {
-        let mut stack = self.word(caller).word(0);
+        let mut stack = self.entering().word(caller).word(0);
         stack.entry = stack.distance();
+        stack.activations[0].1 = Some(stack.entry);
         stack
+    }
+
+    /// The host is about to call a guest: the record is the lowest word.
+    fn entering(mut self) -> Self {
+        let record = self.distance();
+        self.activations.insert(0, (None, None, record));
+        self
     }
 
     /// The guest function that was entered, in which it runs.
@@ -116,7 +124,7 @@ impl Stack {
     fn leave(self) -> Self {
         let guest = self.distance();
         let mut stack = self.word(GUEST).frame_pointer(guest);
-        stack.activations.insert(0, (stack.distance(), stack.entry));
+        stack.activations[0].0 = Some(stack.distance());
         stack.word(0).word(0)
     }
 
@@ -152,26 +160,21 @@ impl Stack {
         let memory = CopiedMemory { stack_start: STACK, words: &words, code_start: CODE, code_bytes: &code };
         let images = [CodeImage::new(CODE..CODE + code.len(), &functions)];
         let top = STACK + self.distance();
-        let states = self.activations.iter().map(|(exit, entry)| ExitState {
-            exit_fp: top - exit,
-            exit_pc: GUEST,
-            entry_fp: top - entry,
+        let activations = self.activations.iter().map(|(exit, entry, record)| {
+            let at = |distance: &Option<usize>| distance.map_or(0, |distance| top - distance);
+            let exit = ExitState { exit_fp: at(exit), exit_pc: GUEST, entry_fp: at(entry) };
+            let address = top - record;
+            Next::Activation(Activation { address, exit, ..crate::ACTIVATION })
         });
         let registers = Registers { pc, sp: STACK, fp, lr: 0 };
         let mut frames = Vec::new();
-        let end = walk::<X86_64, _>(
-            &registers,
-            &memory,
-            CodeTable::new(&images, 1),
-            states,
-            host,
-            limit,
-            &mut |frame| {
-                frames.push(frame);
-                ControlFlow::Continue(())
-            },
-        );
-        (frames, end)
+        let table = CodeTable::new(&images, 1);
+        let thread = Thread { memory: &memory, table, stack: STACK..top, activations };
+        let walk = walk::<X86_64, _>(&registers, thread, host, limit, &mut |frame| {
+            frames.push(frame);
+            ControlFlow::Continue(())
+        });
+        (frames, walk.end)
     }
 
     fn frames(&self, pc: usize) -> Vec<Frame> {
@@ -228,7 +231,7 @@ fn below_an_interrupted_guest() {
 
 #[test]
 fn below_an_interrupted_entry_trampoline() {
-    let older = Stack::default().host(BEGINNING).enter(host(1)).guest().leave().host(EXIT);
+    let older = Stack::default().host(BEGINNING).enter(host(1)).guest().leave().host(EXIT).entering();
     let frames = [at(2), CALL, CALLER, at(1)];
     // Before and after its frame is made.
     assert_eq!(older.clone().word(host(2)).frames(ENTRY), frames);

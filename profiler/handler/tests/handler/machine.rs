@@ -2,12 +2,12 @@
 //!
 //! It does what Wasmtime does, one visible step at a time: host functions with any words in their frames, entry
 //! trampolines, guest functions, exit trampolines that note in the store where the guest was left, entries of
-//! the same or another store, returns, and unwinding that skips all epilogues and leaves activations behind.
+//! the same or another store, the list of activations, returns, and unwinding that skips all epilogues and goes on for a
+//! while before the store forgets where its guest was left.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use flamewalk_handler::activation::{ActivationStack, ExitStateLayout, StoreContext};
+use flamewalk_handler::activation::{ActivationLayout, Activations, ExitStateLayout};
 use flamewalk_handler::arch::Registers;
 use flamewalk_handler::code::{CodeImage, CodeKind, CodeTable, Function};
 use flamewalk_handler::record::Frame;
@@ -110,7 +110,8 @@ enum Shadow {
     Entry {
         function: usize,
         store: usize,
-        saved: [usize; 3],
+        /// The address of its activation.
+        activation: usize,
         resume: usize,
     },
     Guest {
@@ -132,11 +133,19 @@ pub(crate) struct Action {
     pub(crate) choice: usize,
 }
 
-/// A store: the words of its context, and what activations hold of it.
-struct Store {
-    words: Arc<[AtomicUsize; 3]>,
-    context: Arc<StoreContext>,
-}
+/// How the machine lays out activations (store, older, before, a spare word) and what they were before (likewise), which
+/// come in this order, and contexts of stores.
+pub(crate) const LAYOUT: ActivationLayout = ActivationLayout {
+    store: 0,
+    older: 8,
+    before: 16,
+    saved: ExitStateLayout { exit_fp: 0, exit_pc: 8, entry_fp: 16 },
+    current: ExitStateLayout { exit_fp: 0, exit_pc: 8, entry_fp: 16 },
+    guard: 24,
+    stack_limit: 40,
+    entering_frame: 48,
+};
+const ACTIVATION_BYTES: usize = 64;
 
 /// One thread.
 pub(crate) struct Machine<'a, A> {
@@ -144,8 +153,9 @@ pub(crate) struct Machine<'a, A> {
     pub(crate) registers: Registers,
     pub(crate) words: Vec<AtomicUsize>,
     pub(crate) base: usize,
-    pub(crate) activations: ActivationStack<Arc<StoreContext>>,
-    stores: Vec<Store>,
+    /// Where the list of activations begins.
+    youngest: usize,
+    stores: Vec<[AtomicUsize; 7]>,
     shadow: Vec<Shadow>,
     seed: usize,
     architecture: std::marker::PhantomData<A>,
@@ -159,20 +169,23 @@ impl<'a, A: Shape> Machine<'a, A> {
         let words: Vec<AtomicUsize> = (0..words).map(|_| AtomicUsize::new(0)).collect();
         let base = words.as_ptr().expose_provenance();
         let sp = (base + 8 * (words.len() - 8)) & !15;
-        let stores = (0..3)
-            .map(|_| {
-                let words: Arc<[AtomicUsize; 3]> = Arc::default();
-                let layout = ExitStateLayout { exit_fp: 0, exit_pc: 8, entry_fp: 16 };
-                // SAFETY: the machine keeps the words for as long as its activations.
-                let context = unsafe { StoreContext::new(words.as_ptr().cast_mut().cast(), layout) };
-                Store { words, context: Arc::new(context) }
-            })
-            .collect();
+        let stores = (0..3).map(|_| Default::default()).collect::<Vec<[AtomicUsize; 7]>>();
+        for store in &stores {
+            store.as_ptr().expose_provenance();
+            // The guard below the stack, if the stack is taken for a fiber's.
+            store[3].store(base - 4096, Relaxed);
+            store[4].store(base, Relaxed);
+        }
         let registers = Registers { pc: 0x10, sp, fp: 0x1234, lr: 0 };
         let shadow = vec![Shadow::Host { sp }];
         let architecture = std::marker::PhantomData;
-        let activations = ActivationStack::default();
-        Self { program, registers, words, base, activations, stores, shadow, seed, architecture }
+        Self { program, registers, words, base, youngest: 0, stores, shadow, seed, architecture }
+    }
+
+    /// The list of activations as it is now.
+    pub(crate) fn activations(&self) -> Activations<'static> {
+        // SAFETY: the machine's own list, which lies in its words and stores; used before the machine goes on.
+        unsafe { Activations::new(self.youngest, &LAYOUT) }
     }
 
     fn random(&mut self) -> usize {
@@ -294,12 +307,12 @@ impl<'a, A: Shape> Machine<'a, A> {
     }
 
     fn exit_state(&self, store: usize) -> [usize; 3] {
-        [0, 1, 2].map(|word| self.stores[store].words[word].load(Relaxed))
+        [0, 1, 2].map(|word| self.stores[store][word].load(Relaxed))
     }
 
     fn set_exit_state(&self, store: usize, state: [usize; 3]) {
         for (word, value) in state.into_iter().enumerate() {
-            self.stores[store].words[word].store(value, Relaxed);
+            self.stores[store][word].store(value, Relaxed);
         }
     }
 
@@ -312,12 +325,24 @@ impl<'a, A: Shape> Machine<'a, A> {
 
     /// The host enters a guest of `store`.
     fn enter(&mut self, store: usize, choice: usize, observe: Observe<'_, A>) {
-        let saved = self.exit_state(store);
-        // SAFETY: the machine is the only thread.
-        unsafe { self.activations.push(Arc::clone(&self.stores[store].context)) };
+        self.registers.sp = (self.registers.sp & !15) - ACTIVATION_BYTES;
+        let activation = self.registers.sp;
+        let before = activation + ACTIVATION_BYTES / 2;
+        for (word, value) in self.exit_state(store).into_iter().enumerate() {
+            self.write(before + 8 * word, value);
+        }
+        for (word, value) in
+            [self.stores[store].as_ptr().addr(), self.youngest, before].into_iter().enumerate()
+        {
+            self.write(activation + 8 * word, value);
+        }
+        // Of the spare words one holds what the frame is known by before.
+        self.write(activation + 24, self.stores[store][6].swap(before, Relaxed));
+        observe(self);
+        self.youngest = activation;
         observe(self);
         let entry = self.program.of_kind(choice % 2, &[CodeKind::EntryTrampoline], 0);
-        self.call(entry, 0x30, Shadow::Entry { function: entry, store, saved, resume: 0 }, observe);
+        self.call(entry, 0x30, Shadow::Entry { function: entry, store, activation, resume: 0 }, observe);
         // Only this word is set: the two others stay those of an older activation until the guest is left.
         let [exit_fp, exit_pc, _] = self.exit_state(store);
         self.set_exit_state(store, [exit_fp, exit_pc, self.registers.fp]);
@@ -372,38 +397,43 @@ impl<'a, A: Shape> Machine<'a, A> {
 
     /// Leaves the entry trampoline, which runs now, for the host.
     fn leave_entry(&mut self, observe: Observe<'_, A>) {
-        let Some(Shadow::Entry { store, saved, .. }) = self.shadow.last().cloned() else { return };
+        let Some(Shadow::Entry { store, activation, .. }) = self.shadow.last().cloned() else { return };
         self.leave(observe);
-        observe(self);
-        self.set_exit_state(store, saved);
-        observe(self);
-        // SAFETY: the machine is the only thread.
-        unsafe { self.activations.pop(&self.stores[store].context) };
-        observe(self);
+        self.end(store, activation, observe);
     }
 
-    /// Unwinds to the host function that is `depth` entries down, as a panic (which leaves the activations as they
-    /// are) or a trap (which does not).
-    fn unwind(&mut self, depth: usize, trap: bool, observe: Observe<'_, A>) {
+    /// Unwinds to the host function that is `depth` entries down, as a trap or a panic do it.
+    fn unwind(&mut self, depth: usize, observe: Observe<'_, A>) {
         for _ in 0..depth {
             let Some(entry) = self.shadow.iter().rposition(|shadow| matches!(shadow, Shadow::Entry { .. }))
             else {
                 return;
             };
-            let Shadow::Entry { store, saved, .. } = self.shadow[entry] else { unreachable!() };
+            let Shadow::Entry { store, activation, .. } = self.shadow[entry] else { unreachable!() };
             self.shadow.truncate(entry);
-            let Some(Shadow::Host { sp }) = self.shadow.last() else { unreachable!("hosts enter guests") };
-            self.registers.sp = *sp;
             self.registers.pc = 0x18;
             self.registers.fp = self.any_word();
-            self.set_exit_state(store, saved);
-            observe(self);
-            if trap {
-                // SAFETY: the machine is the only thread.
-                unsafe { self.activations.pop(&self.stores[store].context) };
-                observe(self);
-            }
+            self.end(store, activation, observe);
         }
+    }
+
+    /// The host has got out of a guest, and ends its activation. What the store knows of the guest outlasts it: the host
+    /// may do anything meanwhile, also in frames that keep the words of those that are gone.
+    fn end(&mut self, store: usize, activation: usize, observe: Observe<'_, A>) {
+        self.registers.sp = activation;
+        observe(self);
+        let saved = [0, 1, 2].map(|word| self.read(activation + ACTIVATION_BYTES / 2 + 8 * word));
+        self.youngest = self.read(activation + 8);
+        observe(self);
+        let depth = 16 * (self.random() % 24);
+        self.registers.sp = (self.registers.sp - depth).max(self.base);
+        observe(self);
+        self.set_exit_state(store, saved);
+        self.stores[store][6].store(self.read(activation + 24), Relaxed);
+        observe(self);
+        let Some(Shadow::Host { sp }) = self.shadow.last() else { unreachable!("hosts enter guests") };
+        self.registers.sp = *sp;
+        observe(self);
     }
 
     /// Does one thing that can be done now.
@@ -413,8 +443,8 @@ impl<'a, A: Shape> Machine<'a, A> {
         match self.shadow.last().expect("the bottom host function stays") {
             Shadow::Host { .. } => match what % 8 {
                 0..=4 if room => self.enter(choice % 3, choice / 3, observe),
-                5 => self.unwind(1 + choice % 2, false, observe),
-                6 => self.unwind(1, true, observe),
+                5 => self.unwind(1 + choice % 2, observe),
+                6 => self.unwind(1, observe),
                 _ if self.shadow.len() > 1 => self.leave_host(observe),
                 _ => {}
             },
@@ -426,7 +456,7 @@ impl<'a, A: Shape> Machine<'a, A> {
             Shadow::Guest { .. } => match what % 8 {
                 0..=3 if room => self.call_guest(choice, observe),
                 4..=5 if room => self.call_trampoline(choice, observe),
-                6 if choice.is_multiple_of(16) => self.unwind(1, true, observe),
+                6 if choice.is_multiple_of(16) => self.unwind(1, observe),
                 _ => self.leave(observe),
             },
             Shadow::Exit { .. } => match what % 8 {

@@ -2,9 +2,9 @@
 //! without an allocator: see `.ci/handler-has-no-panics`.
 #![no_std]
 
-use core::ops::{ControlFlow, Deref};
+use core::ops::ControlFlow;
 
-use flamewalk_handler::activation::{ActivationStack, StoreContext};
+use flamewalk_handler::activation::{Activation, ActivationLayout, Activations, Next};
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::host::NoHostFrames;
@@ -12,8 +12,9 @@ use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{HEADER_WORDS, Header};
 use flamewalk_handler::registry::{Reader, Registry};
 use flamewalk_handler::ring::{Ring, Word};
-use flamewalk_handler::stack::walk;
+use flamewalk_handler::stack;
 use flamewalk_handler::statistics::{Counters, Fate, LossCause};
+use flamewalk_handler::stores::Stores;
 
 unsafe extern "C" {
     /// Defined nowhere: what can panic cannot be linked.
@@ -26,22 +27,12 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { this_can_panic() }
 }
 
-/// A reference to a store's context.
-pub struct Context(&'static StoreContext);
-
-impl Deref for Context {
-    type Target = StoreContext;
-
-    fn deref(&self) -> &StoreContext {
-        self.0
-    }
-}
-
 /// What a thread's handler reaches.
 pub struct Thread {
     registry: Registry,
     reader: Reader,
-    activations: ActivationStack<Context>,
+    list: ActivationLayout,
+    stores: Stores,
     ring: Ring<&'static [Word]>,
     counters: Counters,
 }
@@ -52,21 +43,26 @@ pub struct Thread {
 ///
 /// None: it is never run.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom: usize, top: usize, limit: usize) {
-    // SAFETY: it is never run.
-    let Some(stack) = (unsafe { LiveStack::new(registers.sp, &(bottom..top)) }) else {
-        thread.counters.count(Fate::Lost(LossCause::UnknownStack), 1, 1);
-        return;
-    };
+pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom: usize, top: usize, youngest: usize, limit: usize) {
     let sample = |table: CodeTable<'_>| {
         let mut writer = thread.ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| writer.push(0).is_err());
         // SAFETY: it is never run.
-        let activations = unsafe { thread.activations.exit_states() };
-        let end = walk::<Native, LiveStack>(registers, &stack, table, activations, &mut NoHostFrames, limit, &mut |frame| {
+        let (memory, activations) = unsafe { (LiveStack::new(), Activations::new(youngest, &thread.list)) };
+        let activations = activations.map(|next| match next {
+            Next::Activation(activation) => {
+                // SAFETY: it is never run.
+                let attached = unsafe { thread.stores.labels(activation.store) }.is_some();
+                Next::Activation(Activation { attached, ..activation })
+            }
+            Next::TooMany => next,
+        });
+        let walked = stack::Thread { memory: &memory, table, stack: bottom..top, activations };
+        let end = stack::walk::<Native, _>(registers, walked, &mut NoHostFrames, limit, &mut |frame| {
             full |= writer.push(frame.encode()).is_err();
             if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        })
+        .end;
         if full {
             return Fate::Lost(LossCause::RingFull);
         }

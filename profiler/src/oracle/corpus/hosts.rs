@@ -23,7 +23,12 @@ pub(super) fn wide<T: 'static>(store: &mut Store<T>) -> Func {
     })
 }
 
-fn instantiate<T: 'static>(bench: &mut Bench, store: &mut Store<T>, name: &str, again: Func) -> Instance {
+pub(super) fn instantiate<T: 'static>(
+    bench: &mut Bench,
+    store: &mut Store<T>,
+    name: &str,
+    again: Func,
+) -> Instance {
     let module = bench.module(name, GUEST);
     let add = Func::wrap(&mut *store, |left: i32, right: i32| left + right);
     let wide = wide(store);

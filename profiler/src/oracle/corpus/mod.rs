@@ -42,6 +42,7 @@ pub(super) const CORPUS: &[Case] = &[
     case("references", &[Feature::TailCalls, Feature::FunctionReferences], calls::references),
     case("exceptions", &[Feature::Exceptions, Feature::Gc], exceptions::exceptions),
     case("traps", &[], traps::traps),
+    case("traps below a guest", &[], traps::traps_below_a_guest),
     case("builtins", &[], builtins::builtins),
     case("atomics", &[Feature::SharedMemory], builtins::atomics),
     case("garbage collection", &[Feature::Gc], builtins::gc),

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use wasmtime::{Func, Instance, Trap};
+use wasmtime::{Caller, Func, Instance, Store, Trap, TypedFunc};
 
 use super::super::bench::Bench;
 
@@ -25,15 +25,19 @@ const TRAPS: [Option<Trap>; 15] = [
     Some(Trap::StackOverflow),
 ];
 
-pub(super) fn traps(bench: &mut Bench) {
+fn instantiate<T: 'static>(bench: &mut Bench, store: &mut Store<T>) -> TypedFunc<i32, i32> {
     let module = bench.module("traps", include_str!("guests/traps.wat"));
-    let mut store = bench.store(());
     let fail =
-        Func::wrap(&mut store, || -> wasmtime::Result<()> { Err(wasmtime::Error::msg("from the host")) });
+        Func::wrap(&mut *store, || -> wasmtime::Result<()> { Err(wasmtime::Error::msg("from the host")) });
     // Not with `panic!`, which would print.
-    let panic = Func::wrap(&mut store, || -> () { resume_unwind(Box::new("from the host")) });
-    let instance = Instance::new(&mut store, &module, &[fail.into(), panic.into()]).unwrap();
-    let trap = instance.get_typed_func::<i32, i32>(&mut store, "trap").unwrap();
+    let panic = Func::wrap(&mut *store, || -> () { resume_unwind(Box::new("from the host")) });
+    let instance = Instance::new(&mut *store, &module, &[fail.into(), panic.into()]).unwrap();
+    instance.get_typed_func::<i32, i32>(store, "trap").unwrap()
+}
+
+pub(super) fn traps(bench: &mut Bench) {
+    let mut store = bench.store(());
+    let trap = instantiate(bench, &mut store);
     for (which, expected) in (0..).zip(TRAPS) {
         let outcome = bench.step(|| catch_unwind(AssertUnwindSafe(|| trap.call(&mut store, which))));
         match (outcome, expected) {
@@ -47,4 +51,23 @@ pub(super) fn traps(bench: &mut Bench) {
     }
     // Each but the two failures of the host.
     assert!(bench.counts.caught >= 13, "{:?}", bench.counts);
+}
+
+/// Guests that end so in a host call of another guest of the same store, which goes on: what the store knows of where
+/// its guest was left is that of the one that has ended, until the error has been made.
+pub(super) fn traps_below_a_guest(bench: &mut Bench) {
+    let mut store = bench.store(None::<TypedFunc<i32, i32>>);
+    let again = Func::wrap(&mut store, |mut caller: Caller<'_, Option<TypedFunc<i32, i32>>>, which: i32| {
+        let trap = caller.data().clone().unwrap();
+        let outcome = catch_unwind(AssertUnwindSafe(|| trap.call(&mut caller, which)));
+        i32::from(!matches!(outcome, Ok(Ok(_))))
+    });
+    let instance = super::hosts::instantiate(bench, &mut store, "caller", again);
+    let recurse = instance.get_typed_func::<i32, i32>(&mut store, "recurse").unwrap();
+    let trap = instantiate(bench, &mut store);
+    *store.data_mut() = Some(trap);
+    for which in 1..TRAPS.len() as i32 {
+        assert!(bench.step(|| recurse.call(&mut store, which)).unwrap() > 0, "{which}");
+    }
+    assert!(bench.counts.caught >= 12, "{:?}", bench.counts);
 }
