@@ -14,8 +14,61 @@ pub(crate) enum Failure {
     #[error("cannot write `{}`: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
 
-    #[error("`{}` has no ending that names a format; use .svg or .folded", path.display())]
-    OutputFormat { path: PathBuf },
+    #[error("`{}` has no ending that names a format; use {known}", path.display())]
+    OutputFormat { path: PathBuf, known: String },
+
+    #[error("cannot write to standard output: {source}")]
+    Print { source: io::Error },
+
+    #[error("`{}` cannot be read as a profile: {reason}", path.display())]
+    NotProfile { path: PathBuf, reason: String },
+
+    #[error("`{}`: {reason}", path.display())]
+    Filter { path: PathBuf, reason: String },
+
+    #[error("nothing is left of `{}`, filtered by {filter}", path.display())]
+    NothingLeft { path: PathBuf, filter: String },
+
+    #[error("the profiles cannot be merged: {0}")]
+    Merge(#[from] flamewalk_flamegraphs::MergeError),
+
+    #[error("the profiles cannot be compared: {reason}")]
+    Compare { reason: String },
+
+    #[error(
+        "--work was given {given} times; give it once for both sides, or for the base and for the new build"
+    )]
+    Work { given: usize },
+
+    #[error(transparent)]
+    Annotate(#[from] flamewalk_flamegraphs::AnnotateError),
+
+    #[error(
+        "no source line of `{name}` is known: the guest has no debug information for it, or the profile's format lost it"
+    )]
+    NoLines { name: String },
+
+    #[error(
+        "`{name}` was inlined wherever it was sampled, and has no instructions of its own; annotate its caller"
+    )]
+    OnlyInlined { name: String },
+
+    #[error(
+        "the profile does not know the instructions of `{name}`; write it as .flamewalk, which keeps them"
+    )]
+    NoInstructions { name: String },
+
+    #[error("`{}` was compiled ahead of time, and has no bytecode to show; give --guest the binary that it was made from", path.display())]
+    NoBytecode { path: PathBuf },
+
+    #[error("`{}` is not the guest that was profiled: of `{name}`, {reason}", path.display())]
+    OtherGuest { path: PathBuf, name: String, reason: &'static str },
+
+    #[error("`{}` is code for another machine: only that of x86-64 can be shown", path.display())]
+    Architecture { path: PathBuf },
+
+    #[error("cannot open a browser ({reason}); open `{}`, or set $BROWSER", path.display())]
+    Browser { path: PathBuf, reason: String },
 
     #[error("`{}` is not a WebAssembly module or component: {reason}", path.display())]
     NotWasm { path: PathBuf, reason: String },

@@ -26,33 +26,18 @@ pub(crate) enum Code {
 impl Loaded {
     pub(crate) fn load(path: &Path, allow_precompiled: bool) -> Result<Self, Failure> {
         let file = read(path)?;
-        let engine = Engine::new(&Config::new())
-            .map_err(|error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) })?;
+        let engine = engine(path)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        if file.starts_with(b"\x7fELF") {
+        if file.starts_with(ELF) {
             let code = precompiled(&engine, path, &file, allow_precompiled)?;
             return Ok(Self { engine, code, binary: None, name });
         }
-        let not_wasm = |reason: String| Failure::NotWasm { path: path.into(), reason };
-        let binary: Arc<[u8]> = if file.starts_with(b"\0asm") {
-            file.into()
-        } else {
-            let text = std::str::from_utf8(&file)
-                .ok()
-                .filter(|text| text.trim_start().starts_with(['(', ';']))
-                .ok_or_else(|| not_wasm(found_instead(&file)))?;
-            wat::Parser::new()
-                .parse_str(Some(path), text)
-                .map_err(|error| not_wasm(text_error(&error)))?
-                .into()
-        };
+        let binary = to_binary(path, file)?;
         let compile =
             |error: wasmtime::Error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) };
-        // The header's second half: version 1 for modules, a layer of 1 for components.
-        let code = match binary.get(4..8) {
-            Some([_, _, 1, 0]) => Code::Component(Component::new(&engine, &binary).map_err(compile)?),
-            Some(_) => Code::Module(Module::new(&engine, &binary).map_err(compile)?),
-            None => return Err(not_wasm("it ends within the header".to_owned())),
+        let code = match is_component(&binary) {
+            true => Code::Component(Component::new(&engine, &binary).map_err(compile)?),
+            false => Code::Module(Module::new(&engine, &binary).map_err(compile)?),
         };
         Ok(Self { engine, code, binary: Some(binary), name })
     }
@@ -80,6 +65,55 @@ impl Loaded {
             (error, _) => error.into(),
         })
     }
+}
+
+/// A guest's binary, compiled from text if it is text; `None` for one that was compiled ahead of time.
+pub(crate) fn read_binary(path: &Path) -> Result<Option<Arc<[u8]>>, Failure> {
+    let file = read(path)?;
+    if file.starts_with(ELF) { Ok(None) } else { to_binary(path, file).map(Some) }
+}
+
+/// A guest's compiled code, as `run` would execute it; and its binary, if the file is not compiled code itself.
+pub(crate) fn read_image(path: &Path) -> Result<(Vec<u8>, Option<Arc<[u8]>>), Failure> {
+    let Some(binary) = read_binary(path)? else { return Ok((read(path)?, None)) };
+    let engine = engine(path)?;
+    let image = match is_component(&binary) {
+        true => engine.precompile_component(&binary),
+        false => engine.precompile_module(&binary),
+    };
+    let image =
+        image.map_err(|error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) })?;
+    Ok((image, Some(binary)))
+}
+
+fn engine(path: &Path) -> Result<Engine, Failure> {
+    Engine::new(&Config::new())
+        .map_err(|error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) })
+}
+
+/// How code that was compiled ahead of time begins, as programs of the host do.
+const ELF: &[u8] = b"\x7fELF";
+
+/// The bytes of a guest, with the whole header of a module or component.
+fn to_binary(path: &Path, file: Vec<u8>) -> Result<Arc<[u8]>, Failure> {
+    let not_wasm = |reason: String| Failure::NotWasm { path: path.into(), reason };
+    if file.starts_with(b"\0asm") {
+        const HEADER: usize = 8;
+        let is_whole = file.len() >= HEADER;
+        return is_whole.then(|| file.into()).ok_or_else(|| not_wasm("it ends within the header".to_owned()));
+    }
+    let text = std::str::from_utf8(&file)
+        .ok()
+        .filter(|text| text.trim_start().starts_with(['(', ';']))
+        .ok_or_else(|| not_wasm(found_instead(&file)))?;
+    let binary =
+        wat::Parser::new().parse_str(Some(path), text).map_err(|error| not_wasm(text_error(&error)))?;
+    Ok(binary.into())
+}
+
+/// By the header's second half: version 1 for modules, a layer of 1 for components.
+fn is_component(binary: &[u8]) -> bool {
+    matches!(binary.get(4..8), Some([_, _, 1, 0]))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

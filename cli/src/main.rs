@@ -1,16 +1,24 @@
 //! The `flamewalk` command: a thin face on the library crates.
 //!
-//! Exit status: the guest's own; 134 if it trapped; 130 if the run was interrupted; 125 if flamewalk itself
-//! could not do what it was asked to (124 and below are left to guests, as `env` and `timeout` do).
+//! Exit status of a run: the guest's own; 134 if it trapped; 130 if the run was interrupted; 125 if flamewalk itself
+//! could not do what it was asked to (124 and below are left to guests, as `env` and `timeout` do). Of everything else: 0
+//! or 125, and 1 from `diff --fail-above` if something rose.
 
+mod annotate;
 mod arguments;
+mod diff;
 mod failure;
 mod guest;
+mod input;
 mod interrupt;
+mod merge;
 mod output;
 mod progress;
+mod report;
 mod run;
+mod sources;
 mod terminal;
+mod view;
 mod wasi;
 
 use std::process::ExitCode;
@@ -29,6 +37,13 @@ fn main() -> ExitCode {
             return if asked_for { ExitCode::SUCCESS } else { failure::EXIT_STATUS.into() };
         }
     };
-    let Command::Run(run) = arguments.command;
-    run::run(&run).unwrap_or_else(|failure| failure.report()).into()
+    let result = match &arguments.command {
+        Command::Run(run) => run::run(run),
+        Command::Report(report) => report::report(report),
+        Command::Annotate(annotate) => annotate::annotate(annotate),
+        Command::Diff(diff) => diff::diff(diff),
+        Command::Merge(merge) => merge::merge(merge),
+        Command::View(view) => view::view(view),
+    };
+    result.unwrap_or_else(|failure| failure.report()).into()
 }

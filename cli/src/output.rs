@@ -1,39 +1,56 @@
-//! Where profiles are written: the format by the file's ending, and the file opened before the guest runs.
+//! Where profiles and comparisons are written: the format by the file's ending, and the file opened before the work.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flamewalk::profile::{Profile, ProfileError, folded};
+use flamewalk::profile::{Format, Profile, ProfileError, format};
+use flamewalk_flamegraphs::report::{ReportOptions, html};
 use flamewalk_flamegraphs::{FlamegraphError, Options, svg};
 
 use crate::failure::Failure;
+use crate::sources::Sources;
 
+/// What a file is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Folded,
+pub(crate) enum OutputFormat {
+    Profile(Format),
     Svg,
+    Html,
 }
 
-/// A file to write the profile to.
+impl OutputFormat {
+    fn of(path: &Path) -> Result<Self, Failure> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        match () {
+            () if name.ends_with(".svg") => Ok(Self::Svg),
+            () if name.ends_with(".html") => Ok(Self::Html),
+            () => Format::of_path(path)
+                .map(Self::Profile)
+                .map_err(|_| Failure::OutputFormat { path: path.into(), known: endings() }),
+        }
+    }
+}
+
+fn endings() -> String {
+    Format::ALL.iter().map(|format| format.ending()).chain([".svg"]).collect::<Vec<_>>().join(", ")
+        + " or .html"
+}
+
+/// A file to write to.
 pub(crate) struct Output {
     path: PathBuf,
-    format: Format,
+    format: OutputFormat,
     file: File,
     /// Whether the file was not there before and holds nothing yet: it goes if it is never written.
     is_blank: AtomicBool,
 }
 
 impl Output {
-    /// Opens the file; what it holds stays until the profile is written.
+    /// Opens the file; what it holds stays until it is written.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let format = match () {
-            () if name.ends_with(".folded") => Format::Folded,
-            () if name.ends_with(".svg") => Format::Svg,
-            () => return Err(Failure::OutputFormat { path: path.into() }),
-        };
+        let format = OutputFormat::of(path)?;
         let is_blank = AtomicBool::new(!path.exists());
         let file = OpenOptions::new()
             .write(true)
@@ -44,35 +61,52 @@ impl Output {
         Ok(Self { path: path.into(), format, file, is_blank })
     }
 
+    /// Opens all of them; the first that cannot be opened is the failure.
+    pub(crate) fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
+        paths.iter().map(|path| Self::open(path)).collect()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Replaces the file's content by the profile.
-    pub(crate) fn write(&self, profile: &Profile) -> Result<(), Failure> {
-        let write = |source| Failure::Write { path: self.path.clone(), source };
-        self.is_blank.store(false, Ordering::Relaxed);
-        // A device or a pipe has no length.
-        if self.file.metadata().map_err(write)?.is_file() {
-            self.file.set_len(0).map_err(write)?;
-        }
-        let mut writer = BufWriter::new(&self.file);
-        match self.format {
-            Format::Folded => {
-                folded::write(profile, folded::Value::Weight, &mut writer).map_err(|error| match error {
-                    ProfileError::Io(source) => write(source),
-                    other => Failure::Draw { path: self.path.clone(), reason: other.to_string() },
-                })?;
-            }
-            Format::Svg => svg(profile, &Options::default(), &mut writer).map_err(|error| match error {
-                FlamegraphError::Io(source) => write(source),
-                other => Failure::Draw { path: self.path.clone(), reason: other.to_string() },
-            })?,
-        }
-        writer.flush().map_err(write)
+    pub(crate) fn format(&self) -> OutputFormat {
+        self.format
     }
 
-    /// Leaves no empty file behind if the profile was not written.
+    /// Replaces the file's content by the profile; a report has the source texts that are at hand.
+    pub(crate) fn write(&self, profile: &Profile, sources: &Sources) -> Result<(), Failure> {
+        match self.format {
+            OutputFormat::Profile(to) => self.replace(|writer| format::write(profile, to, writer)),
+            OutputFormat::Svg => self.replace(|writer| svg(profile, &Options::default(), writer)),
+            OutputFormat::Html => {
+                let mut options = ReportOptions::default();
+                options.sources = sources.texts(profile);
+                self.replace(|writer| html(profile, &options, writer))
+            }
+        }
+    }
+
+    /// Replaces the file's content by what `write` writes.
+    pub(crate) fn replace<E: WriteError>(
+        &self,
+        write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
+    ) -> Result<(), Failure> {
+        let failed = |source| Failure::Write { path: self.path.clone(), source };
+        self.is_blank.store(false, Ordering::Relaxed);
+        // A device or a pipe has no length.
+        if self.file.metadata().map_err(failed)?.is_file() {
+            self.file.set_len(0).map_err(failed)?;
+        }
+        let mut writer = BufWriter::new(&self.file);
+        write(&mut writer).map_err(|error| match error.into_io() {
+            Ok(source) => failed(source),
+            Err(reason) => Failure::Draw { path: self.path.clone(), reason },
+        })?;
+        writer.flush().map_err(failed)
+    }
+
+    /// Leaves no empty file behind if nothing was written.
     pub(crate) fn discard(&self) {
         if self.is_blank.swap(false, Ordering::Relaxed)
             && let Err(error) = std::fs::remove_file(&self.path)
@@ -85,5 +119,28 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         self.discard();
+    }
+}
+
+/// An error of a function that writes: the system's, or else its reason.
+pub(crate) trait WriteError {
+    fn into_io(self) -> Result<io::Error, String>;
+}
+
+impl WriteError for ProfileError {
+    fn into_io(self) -> Result<io::Error, String> {
+        match self {
+            Self::Io(source) => Ok(source),
+            other => Err(other.to_string()),
+        }
+    }
+}
+
+impl WriteError for FlamegraphError {
+    fn into_io(self) -> Result<io::Error, String> {
+        match self {
+            Self::Io(source) => Ok(source),
+            other => Err(other.to_string()),
+        }
     }
 }

@@ -1,22 +1,21 @@
-//! A line on the terminal while the guest runs.
+//! A line on the terminal while something takes its time.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Weak;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use flamewalk::Profiler;
-
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Shows the line until it is dropped. Nothing is shown if standard error is not a terminal.
+/// Shows the line until it is dropped. Nothing is shown if standard error is not a terminal, or before half a second
+/// has passed.
 pub(crate) struct Progress {
     running: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Progress {
-    pub(crate) fn start(profiler: Weak<Profiler>, quiet: bool) -> Self {
+    /// Shows what `line` says about the time that has passed, again and again.
+    pub(crate) fn start(quiet: bool, line: impl Fn(Duration) -> Option<String> + Send + 'static) -> Self {
         if quiet || !std::io::stderr().is_terminal() {
             return Self { running: None };
         }
@@ -24,16 +23,8 @@ impl Progress {
         let thread = std::thread::spawn(move || {
             let started = Instant::now();
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let Some(statistics) = profiler.upgrade().and_then(|profiler| profiler.statistics().ok())
-                else {
-                    continue;
-                };
-                let (seconds, samples) = (started.elapsed().as_secs_f64(), statistics.delivered.samples);
-                let lost = match statistics.total_lost().samples {
-                    0 => String::new(),
-                    lost => format!(", {lost} lost"),
-                };
-                eprint!("\r\x1b[Kflamewalk: {seconds:.1} s, {samples} samples{lost}");
+                let Some(line) = line(started.elapsed()) else { continue };
+                eprint!("\r\x1b[Kflamewalk: {line}");
                 // A terminal that is gone needs no progress.
                 let _ = std::io::stderr().flush();
             }

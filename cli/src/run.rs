@@ -12,6 +12,7 @@ use crate::guest::Loaded;
 use crate::interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::sources::Sources;
 use crate::terminal;
 use crate::wasi;
 
@@ -36,11 +37,11 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     .map_err(|source| flamewalk::Error::System { action: "wait for Ctrl-C", source })?;
 
     let profiler = Arc::new(Profiler::new(options)?);
-    let outputs = arguments.outputs.iter().map(|path| Output::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let outputs = Output::open_all(&arguments.outputs.outputs)?;
     let guest = Loaded::load(&arguments.guest, arguments.allow_precompiled)?;
     guest.register(&profiler, arguments.symbols.as_deref())?;
 
-    let progress = Progress::start(Arc::downgrade(&profiler), arguments.quiet);
+    let progress = sampling_progress(Arc::downgrade(&profiler), arguments.quiet);
     let finish = Arc::new(Finish {
         profiler: Arc::clone(&profiler),
         outputs,
@@ -104,7 +105,8 @@ impl Finish {
             return Err(Failure::NoSamples { reason: why_empty(&profile) });
         }
         // Every output is tried; the first failure is reported.
-        let written: Vec<_> = self.outputs.iter().map(|output| output.write(&profile)).collect();
+        let sources = Sources::new(&[])?;
+        let written: Vec<_> = self.outputs.iter().map(|output| output.write(&profile, &sources)).collect();
         self.report(&profile, &written);
         written.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(status)
@@ -115,7 +117,7 @@ impl Finish {
             return;
         }
         let mut table = hottest(profile, self.top);
-        table.columns = terminal::columns();
+        table.columns = terminal::columns(&std::io::stderr());
         eprint!("{table}");
         self.report_quality(profile);
         for (output, result) in self.outputs.iter().zip(written) {
@@ -130,18 +132,24 @@ impl Finish {
         if self.quiet {
             return;
         }
-        for notice in &profile.metadata.notices {
-            eprintln!("flamewalk: {notice}");
-        }
-        let statistics = &profile.metadata.statistics;
-        for (cause, lost) in &statistics.lost {
-            eprintln!("flamewalk: {} of {} samples lost: {cause}", lost.samples, statistics.ticks.samples);
-        }
+        terminal::report_quality(&profile.metadata);
     }
 
     fn end_progress(&self) {
         drop(self.progress.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Shows how much has been sampled.
+fn sampling_progress(profiler: Weak<Profiler>, quiet: bool) -> Progress {
+    Progress::start(quiet, move |elapsed| {
+        let statistics = profiler.upgrade()?.statistics().ok()?;
+        let lost = match statistics.total_lost().samples {
+            0 => String::new(),
+            lost => format!(", {lost} lost"),
+        };
+        Some(format!("{:.1} s, {} samples{lost}", elapsed.as_secs_f64(), statistics.delivered.samples))
+    })
 }
 
 /// Says why there is no sample, and what to do.

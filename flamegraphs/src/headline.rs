@@ -1,6 +1,6 @@
 //! Title and subtitle of a flame graph.
 
-use flamewalk_profile::{EndReason, Metadata, Tally, Unit, printable};
+use flamewalk_profile::{EndReason, Metadata, Profile, Tally, Unit, printable};
 
 use crate::amount::{Amount, count, samples, time};
 
@@ -18,6 +18,11 @@ pub(crate) fn title(metadata: &Metadata, given: Option<&str>) -> String {
         (None, None) => "Flame graph".to_owned(),
     };
     shorten(&printable(&text), TITLE_WIDTH)
+}
+
+/// What was measured and how, in a line: `cpu 1.23 s · 1,234 samples · 997 Hz · perf cpu-clock · ran 1.25 s`.
+pub fn summary(profile: &Profile) -> String {
+    subtitle(&profile.metadata, profile.total())
 }
 
 /// What was measured and how, from what the profile knows, as in

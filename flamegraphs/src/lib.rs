@@ -50,6 +50,7 @@ pub use annotate::{AnnotateError, Annotation, Body, BodyId, Cost, annotate};
 pub use breakdown::{Breakdown, By, Part, breakdown};
 pub use error::FlamegraphError;
 pub use filter::{Filter, FilterError, Pattern};
+pub use headline::summary;
 pub use headroom::{HeadroomRow, HeadroomTable, headroom};
 pub use hottest::{Hottest, Row, hottest};
 pub use listing::{Listing, ListingLine};

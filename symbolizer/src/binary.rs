@@ -12,12 +12,25 @@ use wasmparser::{KnownCustom, Name, Parser, Payload, TypeRef};
 
 use crate::Error;
 use crate::bodies::{Bodies, Body};
+use crate::body_hash::body_hash;
 
 /// A guest's binary: a core module or a component. Cheap to make and to clone; parsed on first use.
 #[derive(Clone)]
 pub struct GuestBinary {
     bytes: Arc<[u8]>,
     modules: Arc<OnceLock<Result<Vec<CoreModule>, Error>>>,
+}
+
+/// A function's body in a guest's binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FunctionBody {
+    /// The function's index in its core module, imports included.
+    pub function_index: u32,
+    /// Where the body lies, from its locals to its end.
+    pub range: Range<u32>,
+    /// The hash that its frames have; `None` if the body is not well-formed.
+    pub hash: Option<u64>,
 }
 
 /// Where the parts of one core module lie in the binary.
@@ -95,6 +108,23 @@ impl GuestBinary {
             });
         }
         Ok(())
+    }
+
+    /// The function body that covers an offset in the binary, in whichever core module.
+    ///
+    /// # Errors
+    ///
+    /// If this is no WebAssembly binary.
+    pub fn body_at(&self, offset: u32) -> Result<Option<FunctionBody>, Error> {
+        let found = self.modules()?.iter().find_map(|module| {
+            // Positions fit: the whole binary is smaller than 4 GiB.
+            let start = module.code.start as u32;
+            let (defined, body) = module.bodies.find(offset.checked_sub(start)?)?;
+            let function_index = u32::try_from(module.imports.len()).ok()?.checked_add(defined)?;
+            let hash = self.slice(&module.code).get(body.bytes()).and_then(body_hash);
+            Some(FunctionBody { function_index, range: start + body.start..start + body.end, hash })
+        });
+        Ok(found)
     }
 
     pub(crate) fn bytes(&self) -> &Arc<[u8]> {

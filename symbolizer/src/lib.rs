@@ -57,7 +57,7 @@ pub mod registry;
 mod symbol;
 mod symbolizer;
 
-pub use binary::GuestBinary;
+pub use binary::{FunctionBody, GuestBinary};
 pub use error::Error;
 pub use frame::{CodeAddress, HostCall, SourceLocation, SymbolFrame};
 pub use host::{HostAddress, HostObject, HostSymbolizer};

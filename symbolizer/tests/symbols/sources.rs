@@ -130,6 +130,17 @@ fn a_body_has_the_same_hash_wherever_it_lies() {
             .map(|(function, frame)| (function, frame.body_hash.expect("a body")))
             .collect::<BTreeMap<_, _>>()
     };
+    // What a binary says about an offset is what the frames there say.
+    let binary = GuestBinary::from(full.clone());
+    for frame in all_frames(&mut symbolizer(&engine, &full, Some(&full), None)).iter().flatten() {
+        let (Some(function), Some(offset)) = (frame.function_index, frame.bytecode_offset) else { continue };
+        let body = binary.body_at(offset).expect("a binary").expect("a body");
+        assert_eq!((body.function_index, body.hash), (function, frame.body_hash));
+        assert!(body.range.contains(&offset));
+    }
+    assert_eq!(binary.body_at(0), Ok(None));
+    assert_eq!(binary.body_at(u32::MAX), Ok(None));
+
     let of_full = hashes(&full);
     assert_eq!(hashes(&stripped), of_full);
     let distinct: BTreeSet<_> = of_full.values().collect();

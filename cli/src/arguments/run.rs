@@ -1,22 +1,11 @@
-//! The command line.
+//! The command line of `flamewalk run`.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use flamewalk::{Event, defaults};
 
-/// Profile WebAssembly guests on Wasmtime.
-#[derive(Debug, Parser)]
-#[command(name = "flamewalk", version, disable_help_subcommand = true)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Run(Run),
-}
+use super::Outputs;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -36,10 +25,8 @@ Exit status: the guest's; 134 if it trapped; 130 if interrupted; 125 if flamewal
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct Run {
-    /// Where to write the profile; may be given several times. The ending chooses the format: .svg (flame graph)
-    /// or .folded (folded stacks)
-    #[arg(short, long = "output", value_name = "OUT")]
-    pub(crate) outputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) outputs: Outputs,
 
     /// Samples per second of what the event measures
     #[arg(long = "freq", value_name = "HZ", default_value_t = defaults::RATE)]
@@ -92,14 +79,4 @@ pub(crate) struct Run {
     /// Arguments for the guest
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        super::Arguments::command().debug_assert();
-    }
 }

@@ -1,0 +1,59 @@
+//! The command line.
+
+mod filter;
+mod reading;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use filter::FilterArguments;
+pub(crate) use reading::{Annotate, Diff, DiffFormat, Merge, Report, ReportBy, View};
+pub(crate) use run::Run;
+
+const EXAMPLES: &str = "\
+Examples:
+  flamewalk run -o a.flamewalk guest.wasm        profile a guest
+  flamewalk report a.flamewalk -o a.svg          list its hottest functions, and draw a flame graph
+  flamewalk annotate a.flamewalk parse           a function line by line
+  flamewalk diff a.flamewalk b.flamewalk         what changed between two builds
+
+Every command has its own --help, with examples.";
+
+/// Profile WebAssembly guests on Wasmtime, and read the profiles.
+#[derive(Debug, Parser)]
+#[command(name = "flamewalk", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    Report(Report),
+    Annotate(Annotate),
+    Diff(Diff),
+    Merge(Merge),
+    View(View),
+}
+
+/// Where a profile is written.
+#[derive(Debug, Args)]
+pub(crate) struct Outputs {
+    /// Where to write the profile; may be given several times. The ending chooses the format:
+    /// .flamewalk (everything that is known), .folded (folded stacks), .svg (flame graph), .html (report)
+    #[arg(short, long = "output", value_name = "OUT")]
+    pub(crate) outputs: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

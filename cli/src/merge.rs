@@ -1,0 +1,25 @@
+//! `flamewalk merge`: several profiles as one.
+
+use crate::arguments::Merge;
+use crate::failure::Failure;
+use crate::input;
+use crate::output::Output;
+use crate::sources::Sources;
+use crate::terminal;
+
+pub(crate) fn merge(arguments: &Merge) -> Result<u8, Failure> {
+    let outputs = Output::open_all(&arguments.outputs)?;
+    let filter = arguments.filter.filter();
+    let profiles =
+        arguments.profiles.iter().map(|path| input::read(path, &filter)).collect::<Result<Vec<_>, _>>()?;
+    let merged = flamewalk_flamegraphs::merge(&profiles)?;
+    let sources = Sources::new(&[])?;
+    for output in &outputs {
+        output.write(&merged, &sources)?;
+    }
+    if !arguments.quiet {
+        terminal::report_quality(&merged.metadata);
+        outputs.iter().for_each(|output| eprintln!("flamewalk: wrote {}", output.path().display()));
+    }
+    Ok(0)
+}
