@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 
 use flamewalk::profile::Profile;
-use flamewalk_flamegraphs::comparison::{Comparison, ComparisonError, ComparisonOptions};
+use flamewalk_flamegraphs::comparison::{
+    Comparison, ComparisonError, ComparisonOptions, DifferentialOptions, Shape,
+};
+use flamewalk_flamegraphs::report::{ReportOptions, html_comparison};
 
-use crate::arguments::{Diff, DiffFormat};
+use crate::arguments::{Diff, DiffFormat, DiffShape};
 use crate::failure::Failure;
 use crate::input;
+use crate::output::{Output, OutputFormat};
+use crate::sources::Sources;
 use crate::terminal;
 
 /// The exit status if something rose too much.
@@ -21,6 +26,12 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
         [base, new] => Some((base, new)),
         _ => return Err(Failure::Work { given: arguments.work.len() }),
     };
+    options.error_rate = arguments.error_rate;
+    let sources = Sources::new(&arguments.source_directories)?;
+    let outputs = Output::open_all(&arguments.outputs)?;
+    if let Some(other) = outputs.iter().find(|output| matches!(output.format(), OutputFormat::Profile(_))) {
+        return Err(Failure::ComparisonFormat { path: other.path().into() });
+    }
     let (base, new) = match &*arguments.profiles {
         [base, new] => (std::slice::from_ref(base), std::slice::from_ref(new)),
         _ => (&*arguments.base, &*arguments.new),
@@ -28,6 +39,10 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
     let (base, new) = (read(arguments, base)?, read(arguments, new)?);
     let comparison = Comparison::new(&base, &new, &options)?;
     print(arguments, &comparison)?;
+    for output in &outputs {
+        draw(arguments, output, (&base, &new), &comparison, &sources)?;
+        eprintln!("flamewalk: wrote {}", output.path().display());
+    }
     let Some(threshold) = arguments.fail_above else { return Ok(0) };
     let verdict = comparison.fail_above(threshold)?;
     verdict.to_string().lines().for_each(|line| eprintln!("flamewalk: {line}"));
@@ -37,6 +52,30 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
 fn read(arguments: &Diff, paths: &[PathBuf]) -> Result<Vec<Profile>, Failure> {
     let filter = arguments.filter.filter();
     paths.iter().map(|path| input::read(path, &filter)).collect()
+}
+
+fn draw(
+    arguments: &Diff,
+    output: &Output,
+    (base, new): (&[Profile], &[Profile]),
+    comparison: &Comparison,
+    sources: &Sources,
+) -> Result<(), Failure> {
+    if output.format() == OutputFormat::Html {
+        let mut options = ReportOptions::default();
+        // The sources at hand are those of the new build, if they are of either.
+        options.sources = new.iter().chain(base).flat_map(|profile| sources.texts(profile)).collect();
+        options.sources.sort();
+        options.sources.dedup();
+        return output.replace(|writer| html_comparison(base, new, comparison, &options, writer));
+    }
+    let mut options = DifferentialOptions::default();
+    options.shape = match arguments.shape {
+        DiffShape::New => Shape::New,
+        DiffShape::Base => Shape::Base,
+        DiffShape::Vanished => Shape::Vanished,
+    };
+    output.replace(|writer| comparison.svg(&options, writer))
 }
 
 fn print(arguments: &Diff, comparison: &Comparison) -> Result<(), Failure> {

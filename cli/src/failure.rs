@@ -35,6 +35,9 @@ pub(crate) enum Failure {
     #[error("the profiles cannot be compared: {reason}")]
     Compare { reason: String },
 
+    #[error("a comparison cannot be written to `{}`; use .svg or .html, or --format", path.display())]
+    ComparisonFormat { path: PathBuf },
+
     #[error(
         "--work was given {given} times; give it once for both sides, or for the base and for the new build"
     )]

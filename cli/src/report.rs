@@ -15,7 +15,7 @@ use crate::terminal;
 const JSON_FORMAT: &str = "flamewalk report 1";
 
 pub(crate) fn report(arguments: &Report) -> Result<u8, Failure> {
-    let sources = Sources::new(&arguments.source_directories)?;
+    let sources = Sources::new(&arguments.outputs.source_directories)?;
     let outputs = Output::open_all(&arguments.outputs.outputs)?;
     let profile = input::read(&arguments.profile, &arguments.filter.filter())?;
     for output in &outputs {

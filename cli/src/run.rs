@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     .map_err(|source| flamewalk::Error::System { action: "wait for Ctrl-C", source })?;
 
     let profiler = Arc::new(Profiler::new(options)?);
+    let sources = Sources::new(&arguments.outputs.source_directories)?;
     let outputs = Output::open_all(&arguments.outputs.outputs)?;
     let guest = Loaded::load(&arguments.guest, arguments.allow_precompiled)?;
     guest.register(&profiler, arguments.symbols.as_deref())?;
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     let finish = Arc::new(Finish {
         profiler: Arc::clone(&profiler),
         outputs,
+        sources,
         guest: guest.name.clone(),
         command: std::iter::once(guest.name.clone()).chain(arguments.arguments.iter().cloned()).collect(),
         top: arguments.top,
@@ -67,6 +69,7 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
 struct Finish {
     profiler: Arc<Profiler>,
     outputs: Vec<Output>,
+    sources: Sources,
     guest: String,
     command: Vec<String>,
     top: usize,
@@ -105,8 +108,8 @@ impl Finish {
             return Err(Failure::NoSamples { reason: why_empty(&profile) });
         }
         // Every output is tried; the first failure is reported.
-        let sources = Sources::new(&[])?;
-        let written: Vec<_> = self.outputs.iter().map(|output| output.write(&profile, &sources)).collect();
+        let written: Vec<_> =
+            self.outputs.iter().map(|output| output.write(&profile, &self.sources)).collect();
         self.report(&profile, &written);
         written.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(status)

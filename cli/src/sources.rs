@@ -74,7 +74,9 @@ mod tests {
         let inner = outer.path().join("project");
         std::fs::create_dir_all(inner.join("src/a")).unwrap();
         let write = |path: &str| std::fs::write(outer.path().join(path), path).unwrap();
-        ["project/src/a/lib.c", "project/src/lib.c", "project/lib.c", "secret.c"].map(write);
+        ["project/src/a/lib.c", "project/src/lib.c", "project/lib.c", "secret.c"]
+            .iter()
+            .for_each(|path| write(path));
         std::os::unix::fs::symlink(outer.path().join("secret.c"), inner.join("link.c")).unwrap();
         let sources = Sources::new(&[inner.join("src"), inner.clone()]).unwrap();
         let found = |path: &str| sources.text(path);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use filter::FilterArguments;
-pub(crate) use reading::{Annotate, Diff, DiffFormat, Merge, Report, ReportBy, View};
+pub(crate) use reading::{Annotate, Diff, DiffFormat, DiffShape, Merge, Report, ReportBy, View};
 pub(crate) use run::Run;
 
 const EXAMPLES: &str = "\
@@ -42,10 +42,15 @@ pub(crate) enum Command {
 /// Where a profile is written.
 #[derive(Debug, Args)]
 pub(crate) struct Outputs {
-    /// Where to write the profile; may be given several times. The ending chooses the format:
-    /// .flamewalk (everything that is known), .folded (folded stacks), .svg (flame graph), .html (report)
+    /// Where to write the profile; may be given several times. The ending chooses the format: .flamewalk (everything that
+    /// is known), .html (report), .svg (flame graph), .folded (folded stacks), .pb.gz (pprof), .json.gz (Firefox
+    /// Profiler), .speedscope.json
     #[arg(short, long = "output", value_name = "OUT")]
     pub(crate) outputs: Vec<PathBuf>,
+
+    /// Take source texts for an .html report from this directory; may be given several times
+    #[arg(long = "source-dir", value_name = "DIR")]
+    pub(crate) source_directories: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -51,10 +51,6 @@ pub(crate) struct Report {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Take source texts for a report from this directory; may be given several times
-    #[arg(long = "source-dir", value_name = "DIR")]
-    pub(crate) source_directories: Vec<PathBuf>,
-
     #[command(flatten)]
     pub(crate) filter: FilterArguments,
 }
@@ -156,8 +152,8 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "PROFILE", requires = "base")]
     pub(crate) new: Vec<PathBuf>,
 
-    /// Units of work, such as requests, that the profiles of a side did together: once for both sides, or twice, for the
-    /// base and for the new build. Then cost per unit is compared
+    /// Units of work, such as requests, that each profile did: once for both sides, or twice, for the base and for the
+    /// new build. Then cost per unit is compared
     #[arg(long, value_name = "N")]
     pub(crate) work: Vec<f64>,
 
@@ -170,9 +166,21 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: DiffFormat,
 
-    /// Where to draw the comparison; may be given several times: .svg (flame graph of the new build)
+    /// How often chance may make something look significant that is not, in all comparisons of the same build
+    #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "5")]
+    pub(crate) error_rate: f64,
+
+    /// Where to draw the comparison; may be given several times: .svg (flame graph) or .html (report of both builds)
     #[arg(short, long = "output", value_name = "OUT")]
     pub(crate) outputs: Vec<PathBuf>,
+
+    /// Which call paths a flame graph shows
+    #[arg(long, value_name = "SHAPE", default_value = "new")]
+    pub(crate) shape: DiffShape,
+
+    /// Take source texts for an .html report from this directory; may be given several times
+    #[arg(long = "source-dir", value_name = "DIR")]
+    pub(crate) source_directories: Vec<PathBuf>,
 
     /// List this many
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -191,6 +199,17 @@ pub(crate) enum DiffFormat {
     Json,
     /// For a pull request
     Markdown,
+}
+
+/// The call paths of a differential flame graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffShape {
+    /// Those of the new build
+    New,
+    /// Those of the base
+    Base,
+    /// Those of the base that are not in the new build
+    Vanished,
 }
 
 /// A percentage with or without its sign, as a share.

@@ -1,14 +1,19 @@
-//! `flamewalk run` as its users see it: what goes in, what comes out, and what it says when that cannot be.
+//! The command as its users see it: what goes in, what comes out, and what it says when that cannot be.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod annotate;
 mod bad_input;
+mod bad_profiles;
+mod ci;
+mod comparing;
 mod events;
 mod frames;
 mod input_output;
 mod precompiled;
 mod programs;
+mod reading;
 mod run_end;
 
 use std::path::Path;

@@ -23,8 +23,13 @@ impl Outcome {
 
 /// `flamewalk run`, without standard input.
 pub(crate) fn flamewalk_run() -> Command {
+    flamewalk("run")
+}
+
+/// One of the command's subcommands, without standard input.
+pub(crate) fn flamewalk(subcommand: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flamewalk"));
-    command.arg("run").stdin(Stdio::null());
+    command.arg(subcommand).stdin(Stdio::null());
     command
 }
 
