@@ -73,9 +73,18 @@ pub(crate) fn read_binary(path: &Path) -> Result<Option<Arc<[u8]>>, Failure> {
     if file.starts_with(ELF) { Ok(None) } else { to_binary(path, file).map(Some) }
 }
 
-/// A guest's compiled code, as `run` would execute it; and its binary, if the file is not compiled code itself.
-pub(crate) fn read_image(path: &Path) -> Result<(Vec<u8>, Option<Arc<[u8]>>), Failure> {
-    let Some(binary) = read_binary(path)? else { return Ok((read(path)?, None)) };
+/// A guest's compiled code, as `run` would execute it.
+pub(crate) struct CompiledGuest {
+    pub(crate) image: Vec<u8>,
+    /// `None` if the file is compiled code itself.
+    pub(crate) binary: Option<Arc<[u8]>>,
+}
+
+/// Reads compiled code, or compiles the guest.
+pub(crate) fn read_compiled(path: &Path) -> Result<CompiledGuest, Failure> {
+    let Some(binary) = read_binary(path)? else {
+        return Ok(CompiledGuest { image: read(path)?, binary: None });
+    };
     let engine = engine(path)?;
     let image = match is_component(&binary) {
         true => engine.precompile_component(&binary),
@@ -83,7 +92,7 @@ pub(crate) fn read_image(path: &Path) -> Result<(Vec<u8>, Option<Arc<[u8]>>), Fa
     };
     let image =
         image.map_err(|error| Failure::Compile { path: path.into(), reason: Failure::reason(&error) })?;
-    Ok((image, Some(binary)))
+    Ok(CompiledGuest { image, binary: Some(binary) })
 }
 
 fn engine(path: &Path) -> Result<Engine, Failure> {

@@ -10,7 +10,7 @@ use iced_x86::{Decoder, DecoderOptions, FastFormatter, Instruction};
 
 use super::{Code, OtherGuest, title, wat};
 use crate::failure::Failure;
-use crate::guest;
+use crate::guest::{self, CompiledGuest};
 
 /// The compiled code of a guest.
 pub(super) struct MachineCode {
@@ -24,7 +24,7 @@ pub(super) struct MachineCode {
 impl MachineCode {
     /// Compiles the guest as `flamewalk run` does, or reads what was compiled ahead of time: nothing of it is run.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let (image, binary) = guest::read_image(path)?;
+        let CompiledGuest { image, binary } = guest::read_compiled(path)?;
         if machine(&image) != Some(EM_X86_64) {
             return Err(Failure::Architecture { path: path.into() });
         }
