@@ -19,6 +19,8 @@ const FRAMES_ON_STACKS: u64 = 64 << 20;
 /// The most entries that each table of a file may have.
 const ENTRIES: u64 = 8 << 20;
 
+/// Checks how many entries a table has.
+///
 /// # Errors
 /// [`ProfileError::TooLarge`] if a table has more entries than a profile can have.
 pub(crate) fn entries(what: &'static str, count: usize) -> Result<(), ProfileError> {
@@ -43,6 +45,8 @@ pub(crate) fn entry<'e, T>(
     found.ok_or(ProfileError::Index { format, table, index, length })
 }
 
+/// Checks that a table has all its columns in full.
+///
 /// # Errors
 /// [`ProfileError::Malformed`] if a column has not as many entries as its table has rows.
 pub(crate) fn equal_lengths(

@@ -23,7 +23,7 @@
 //! # What is read
 //! Files with tables of their own for each thread, as versions 49 to 55 have them, compressed or not, from whatever
 //! program. Module and own name of a function are believed if together they show as its name. Samples without a stack
-//! are time outside the guest.
+//! are time outside the guest. A thread of another program's file is numbered by its position.
 
 mod file;
 mod read;
@@ -31,7 +31,7 @@ mod thread;
 mod timeline;
 mod write;
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
 use crate::{Format, Profile, ProfileError, gzip};
 
@@ -41,8 +41,13 @@ use crate::{Format, Profile, ProfileError, gzip};
 /// [`ProfileError::Io`] if `output` fails.
 pub fn write(profile: &Profile, output: impl Write) -> Result<(), ProfileError> {
     let file = write::file(profile);
-    let json = |encoder: &mut _| Ok(serde_json::to_writer(encoder, &file).map_err(std::io::Error::from)?);
-    gzip::pack(output, json)?.flush()?;
+    gzip::pack(output, |encoder| {
+        // Without it, every number would be a call of the compressor.
+        let mut buffer = BufWriter::new(encoder);
+        serde_json::to_writer(&mut buffer, &file).map_err(std::io::Error::from)?;
+        Ok(buffer.flush()?)
+    })?
+    .flush()?;
     Ok(())
 }
 

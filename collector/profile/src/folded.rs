@@ -28,7 +28,7 @@ use std::{
 
 use indexmap::IndexSet;
 
-use crate::{FrameId, Names, Profile, ProfileError, Tally, names};
+use crate::{FrameId, Names, Profile, ProfileError, Tally, bounds, names};
 
 const NO_BREAK_SPACE: char = '\u{a0}';
 
@@ -101,7 +101,8 @@ fn line_bytes(stack: &[usize], names: &IndexSet<String>) -> impl Iterator<Item =
 ///
 /// # Errors
 /// [`ProfileError::FoldedLine`] for any other line that is not a stack and one whole number,
-/// [`ProfileError::Overflow`] if the sum exceeds 64 bits, [`ProfileError::Io`] if `input` fails.
+/// [`ProfileError::Overflow`] if the sum exceeds 64 bits, [`ProfileError::TooLarge`] if it would take too much memory,
+/// [`ProfileError::Io`] if `input` fails.
 pub fn read(mut input: impl BufRead) -> Result<Profile, ProfileError> {
     let mut profile = Profile::default();
     let mut ids: HashMap<String, FrameId> = HashMap::new();
@@ -136,6 +137,8 @@ pub fn read(mut input: impl BufRead) -> Result<Profile, ProfileError> {
             frames.push(id);
         }
         profile.add(&frames, Tally { samples: 0, weight })?;
+        bounds::entries("frames", profile.frames().len())?;
+        bounds::entries("stacks", profile.stacks().len())?;
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{ProfileError, bounds};
 /// How every gzip stream starts.
 pub(crate) const MAGIC: &[u8] = &[0x1f, 0x8b];
 
+/// Tables of numbers become hardly smaller above this level, and take much longer.
+const LEVEL: Compression = Compression::new(3);
+
 /// Compresses what `content` writes. Equal content gives equal bytes: the header has neither a name nor a time.
 ///
 /// # Errors
@@ -17,7 +20,7 @@ pub(crate) fn pack<W: Write>(
     output: W,
     content: impl FnOnce(&mut GzEncoder<W>) -> Result<(), ProfileError>,
 ) -> Result<W, ProfileError> {
-    let mut encoder = GzEncoder::new(output, Compression::default());
+    let mut encoder = GzEncoder::new(output, LEVEL);
     content(&mut encoder)?;
     Ok(encoder.finish()?)
 }

@@ -15,7 +15,10 @@
 mod file;
 mod read;
 
-use std::{collections::BTreeMap, io::Write};
+use std::{
+    collections::BTreeMap,
+    io::{BufWriter, Write},
+};
 
 use serde_json::Number;
 
@@ -28,7 +31,7 @@ const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 ///
 /// # Errors
 /// [`ProfileError::Io`] if `output` fails.
-pub fn write(profile: &Profile, mut output: impl Write) -> Result<(), ProfileError> {
+pub fn write(profile: &Profile, output: impl Write) -> Result<(), ProfileError> {
     let names = Names::new(profile);
     let mut by_thread: BTreeMap<_, Vec<Sample>> = BTreeMap::new();
     for sample in profile.samples() {
@@ -59,6 +62,7 @@ pub fn write(profile: &Profile, mut output: impl Write) -> Result<(), ProfileErr
         shared: Shared { frames: frames(profile, &names) },
         profiles: profiles.collect(),
     };
+    let mut output = BufWriter::new(output);
     serde_json::to_writer(&mut output, &file).map_err(std::io::Error::from)?;
     Ok(output.flush()?)
 }

@@ -9,8 +9,9 @@ pub(super) struct File {
     pub(super) meta: Meta,
     #[serde(default)]
     pub(super) libs: Vec<Lib>,
-    #[serde(default)]
-    pub(super) pages: Vec<Value>,
+    /// None: there are no pages of a browser.
+    #[serde(skip_deserializing)]
+    pub(super) pages: [(); 0],
     pub(super) threads: Vec<FileThread>,
 }
 
@@ -96,9 +97,9 @@ pub(super) struct Lib {
 pub(super) struct FileThread {
     #[serde(default)]
     pub(super) name: String,
-    /// A number, or a text in files that were put together from several.
-    #[serde(default)]
-    pub(super) tid: Value,
+    /// Not read, since in files of other programs it may be a number or a text.
+    #[serde(skip_deserializing)]
+    pub(super) tid: u64,
     /// Ours: whether there was a thread, and what it was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) flamewalk: Option<OwnThread>,

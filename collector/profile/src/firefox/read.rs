@@ -95,10 +95,7 @@ impl Reader<'_> {
         let known = match &thread.flamewalk {
             Some(own) => Some(Thread { id: own.id, name: own.name.as_deref().map(Arc::from) }),
             None if self.is_own || !self.several => None,
-            None => Some(Thread {
-                id: thread.tid.as_u64().unwrap_or(index),
-                name: Some(thread.name.as_str().into()),
-            }),
+            None => Some(Thread { id: index, name: Some(thread.name.as_str().into()) }),
         };
         let known = known.map(|thread| self.profile.intern_thread(thread));
         self.samples(&thread.samples, &tree, Origin { thread: known, ..Origin::default() })

@@ -1,9 +1,11 @@
 //! The tables of one thread, as they are written.
 
+use std::collections::HashMap;
+
 use indexmap::{IndexMap, IndexSet};
 
 use super::file::{FrameTable, FuncTable, NativeSymbols, ResourceTable, StackTable};
-use crate::{Frame, FrameId, FrameKind, NameId, Names, Profile};
+use crate::{Frame, FrameId, FrameKind, NameId, Names, Profile, StackId};
 
 /// Kinds of frames by the category that shows them.
 pub(super) const CATEGORIES: [(FrameKind, &str, &str); 5] = [
@@ -37,6 +39,8 @@ pub(super) struct Tables<'p> {
     /// Frames with how deep they were inlined, and into which machine function.
     frames: IndexSet<(FrameId, u32, Option<usize>)>,
     stacks: IndexSet<(Option<u64>, u64)>,
+    /// The last nodes of the stacks that were asked for.
+    ends: HashMap<StackId, u64>,
 }
 
 impl<'p> Tables<'p> {
@@ -51,6 +55,7 @@ impl<'p> Tables<'p> {
             symbols: IndexMap::new(),
             frames: IndexSet::new(),
             stacks: IndexSet::new(),
+            ends: HashMap::new(),
         }
     }
 
@@ -58,8 +63,17 @@ impl<'p> Tables<'p> {
         self.strings.insert_full(text).0 as u64
     }
 
-    /// The last node of a stack, given oldest first.
-    pub(super) fn stack(&mut self, frames: &[FrameId]) -> Option<u64> {
+    /// The last node of a stack.
+    pub(super) fn stack(&mut self, id: StackId) -> Option<u64> {
+        if let Some(&node) = self.ends.get(&id) {
+            return Some(node);
+        }
+        let node = self.nodes(self.profile.stack(id).frames);
+        self.ends.extend(node.map(|node| (id, node)));
+        node
+    }
+
+    fn nodes(&mut self, frames: &[FrameId]) -> Option<u64> {
         let (mut node, mut depth, mut symbol) = (None, 0, None);
         for &id in frames {
             if self.profile.frame(id).inlined {

@@ -38,7 +38,7 @@ pub(super) fn file(profile: &Profile) -> File {
         threads: threads.collect(),
         meta: writer.meta(),
         libs: modules.iter().map(|module| lib(module)).collect(),
-        pages: Vec::new(),
+        pages: [],
     }
 }
 
@@ -154,7 +154,7 @@ impl<'p> Writer<'p> {
         let native_symbols = tables.native_symbols();
         FileThread {
             name,
-            tid: thread.map_or(0, |thread| thread.id).into(),
+            tid: thread.map_or(0, |thread| thread.id),
             flamewalk: thread
                 .map(|thread| OwnThread { id: thread.id, name: thread.name.as_deref().map(Into::into) }),
             samples: samples_table,
@@ -191,10 +191,7 @@ impl<'p> Writer<'p> {
         Samples {
             length: samples.len(),
             weight_type: Some(if is_time { "tracing-ms" } else { "samples" }.to_owned()),
-            stack: samples
-                .iter()
-                .map(|sample| tables.stack(self.profile.stack(sample.stack).frames))
-                .collect(),
+            stack: samples.iter().map(|sample| tables.stack(sample.stack)).collect(),
             time: Some(times),
             time_deltas: None,
             weight: Some(weights().map(weight).collect()),

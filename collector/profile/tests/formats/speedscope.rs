@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, io::Write, path::Path, process::Command};
 
-use flamewalk_profile::{Event, Format, Frame, Origin, Profile, Tally, Thread, format, speedscope};
+use flamewalk_profile::{
+    Event, Format, Frame, Origin, Profile, SourceLocation, Tally, Thread, format, speedscope,
+};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 
@@ -104,6 +106,20 @@ proptest! {
         prop_assert_eq!(&back.metadata.event, &profile.metadata.event);
         prop_assert_eq!(&back.metadata.guest, &profile.metadata.guest);
     }
+}
+
+#[test]
+fn a_name_has_a_file_only_if_it_has_one() {
+    let mut profile = Profile::default();
+    for (name, file, line) in
+        [("a", "x.c", 1), ("b", "x.c", 1), ("a", "x.c", 2), ("b", "y.c", 1), ("b", "x.c", 2)]
+    {
+        let location = Some(SourceLocation { file: file.into(), line, column: 0 });
+        let frame = profile.intern(Frame { location, ..Frame::guest(name) });
+        profile.add(&[frame], Tally { samples: 1, weight: 1 }).unwrap();
+    }
+    let file: Value = serde_json::from_slice(&written(&profile, Format::Speedscope)).unwrap();
+    assert_eq!(file["shared"]["frames"], json!([{ "name": "a", "file": "x.c" }, { "name": "b" }]));
 }
 
 /// A file of another program, with profiles of both kinds.
