@@ -61,12 +61,13 @@ fn check_here(engine: &Engine) -> Result<(), Error> {
         let result = compare(&caller, &image, text, &|registers, visit| {
             let images = [CodeAddresses::new(text..text + image.text().len(), image.functions())];
             // SAFETY: this thread's own word, and no guest is entered or left meanwhile.
-            let activations = unsafe { list.activations(word) };
+            let mut activations = unsafe { list.activations(word) };
             // SAFETY: what is read lies between the stack pointer and the top of this thread's stack; code is that of a
             // module that is borrowed by the caller.
             let memory = unsafe { LiveStack::new() };
             let table = CodeTable::new(&images, 0);
-            let thread = stack::Thread { memory: &memory, table, stack: stack.clone(), activations };
+            let thread =
+                stack::Thread { memory: &memory, table, stack: stack.clone(), activations: &mut activations };
             stack::walk::<Native, _>(registers, thread, &mut NoHostFrames, 64, &mut |frame| {
                 visit(frame);
                 ControlFlow::Continue(())

@@ -144,20 +144,26 @@ impl Thread {
         visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
     ) -> Walk {
         // SAFETY: the caller's promise: on this thread, which is interrupted.
-        let activations = unsafe { self.activations() }.map(|next| match next {
+        let mut list = unsafe { self.activations() };
+        let mut activations = std::iter::from_fn(|| match list.next()? {
             Next::Activation(activation) => {
                 // SAFETY: the caller is within `read`.
                 let attached = unsafe { self.shared.stores.labels(activation.store) }.is_some();
-                Next::Activation(Activation { attached, ..activation })
+                Some(Next::Activation(Activation { attached, ..activation }))
             }
-            Next::TooMany => next,
+            Next::TooMany => Some(Next::TooMany),
         });
         // SAFETY: the walk reads the stack that the thread was interrupted on from the stack pointer up to the top or to an
         // activation of the list, which lies on it; and of other stacks from where a guest has left to its activation, all
         // of which is in frames that are live. Code of the table is mapped while a frame of it is on a stack: its
         // store keeps it.
         let memory = unsafe { LiveStack::new() };
-        let thread = stack::Thread { memory: &memory, table, stack: self.stack.clone(), activations };
+        let thread = stack::Thread {
+            memory: &memory,
+            table,
+            stack: self.stack.clone(),
+            activations: &mut activations,
+        };
         stack::walk::<Native, _>(registers, thread, host, frame_limit, visit)
     }
 

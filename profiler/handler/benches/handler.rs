@@ -116,9 +116,13 @@ fn sample(
         let mut frames = 0usize;
         let activation = start + size_of_val(words) - 2 * WORDS_PER_FRAME * size_of::<usize>();
         // SAFETY: `stack_of` has made a list of one activation there.
-        let activations = unsafe { Activations::new(activation, &LAYOUT) };
-        let thread =
-            stack::Thread { memory: &memory, table, stack: start..start + size_of_val(words), activations };
+        let mut activations = unsafe { Activations::new(activation, &LAYOUT) };
+        let thread = stack::Thread {
+            memory: &memory,
+            table,
+            stack: start..start + size_of_val(words),
+            activations: &mut activations,
+        };
         let end = stack::walk::<Native, _>(registers, thread, &mut NoHostFrames, 1024, &mut |frame| {
             full = full || record.push(frame.encode()).is_err();
             frames += 1;

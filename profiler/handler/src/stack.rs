@@ -50,7 +50,7 @@ pub struct Thread<'a, M, I> {
     /// The addresses of the thread's own stack.
     pub stack: Range<usize>,
     /// Its activations, youngest first.
-    pub activations: I,
+    pub activations: &'a mut I,
 }
 
 /// What was found besides the frames.
@@ -136,17 +136,17 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
     fn all(
         &mut self,
         registers: &Registers,
-        mut activations: impl Iterator<Item = Next>,
+        activations: &mut impl Iterator<Item = Next>,
     ) -> Result<(), WalkEnd> {
         let code = self.table.find(registers.pc);
-        let mut next = self.next(&mut activations)?;
+        let mut next = self.next(activations)?;
         // While a fiber is being resumed or suspended, its activations are in the list, but the stack is the thread's.
         while let Some(activation) = &next
             && self.on_thread
             && code.is_none()
             && !self.thread_stack.contains(&activation.address)
         {
-            next = self.next(&mut activations)?;
+            next = self.next(activations)?;
         }
         let Some(youngest) = next else {
             // Compiled code runs in activations only.
@@ -164,7 +164,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
             Some((_, found)) if youngest.attached => self.interrupted(registers, found, &youngest)?,
             Some(_) => {}
         }
-        while let Some(activation) = self.next(&mut activations)? {
+        while let Some(activation) = self.next(activations)? {
             if activation.attached {
                 // A younger guest of the same store has ended, and the store does not know it yet.
                 let frame = activation.entering_frame;

@@ -25,7 +25,7 @@ fn walk_machine<A: Shape, M: Memory>(
     limit: usize,
 ) -> (Vec<Frame>, WalkEnd) {
     let mut frames = vec![];
-    let thread = Thread { memory, table, stack, activations: machine.activations() };
+    let thread = Thread { memory, table, stack, activations: &mut machine.activations() };
     let walk = walk::<A, M>(&machine.registers, thread, &mut NoHostFrames, limit, &mut |frame| {
         frames.push(frame);
         ControlFlow::Continue(())

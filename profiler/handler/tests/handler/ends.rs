@@ -59,7 +59,7 @@ fn ends(pc: usize, words: &[usize], limit: usize) -> (Vec<Frame>, WalkEnd) {
         memory: &memory,
         table: CodeTable::new(&images, 1),
         stack: STACK..STACK + 0x1000,
-        activations: std::iter::once(Next::Activation(activation)),
+        activations: &mut std::iter::once(Next::Activation(activation)),
     };
     let walk = walk::<X86_64, _>(&registers, thread, &mut NoHostFrames, limit, &mut |frame| {
         frames.push(frame);

@@ -160,7 +160,7 @@ impl Stack {
         let memory = CopiedMemory { stack_start: STACK, words: &words, code_start: CODE, code_bytes: &code };
         let images = [CodeImage::new(CODE..CODE + code.len(), &functions)];
         let top = STACK + self.distance();
-        let activations = self.activations.iter().map(|(exit, entry, record)| {
+        let mut activations = self.activations.iter().map(|(exit, entry, record)| {
             let at = |distance: &Option<usize>| distance.map_or(0, |distance| top - distance);
             let exit = ExitState { exit_fp: at(exit), exit_pc: GUEST, entry_fp: at(entry) };
             let address = top - record;
@@ -169,7 +169,7 @@ impl Stack {
         let registers = Registers { pc, sp: STACK, fp, lr: 0 };
         let mut frames = Vec::new();
         let table = CodeTable::new(&images, 1);
-        let thread = Thread { memory: &memory, table, stack: STACK..top, activations };
+        let thread = Thread { memory: &memory, table, stack: STACK..top, activations: &mut activations };
         let walk = walk::<X86_64, _>(&registers, thread, host, limit, &mut |frame| {
             frames.push(frame);
             ControlFlow::Continue(())

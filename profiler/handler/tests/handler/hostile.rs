@@ -146,12 +146,12 @@ fn survives<A: Shape>(
     };
     let mut frames = vec![];
     let count = 1_000 * usize::from(!activations.is_empty());
-    let activations = activations.into_iter().cycle().take(count);
+    let mut activations = activations.into_iter().cycle().take(count);
     let registers = Registers { pc, sp, fp, lr };
     // The whole stack is the thread's, or nothing of it, and it is a fiber's.
     let stack_end = stack_start.saturating_add(8 * words.len());
     let stack = if limit % 2 == 0 { stack_start..stack_end } else { 8..16 };
-    let thread = Thread { memory: &memory, table, stack, activations };
+    let thread = Thread { memory: &memory, table, stack, activations: &mut activations };
     let end = walk::<A, _>(&registers, thread, &mut NoHostFrames, limit, &mut |frame| {
         frames.push(frame);
         ControlFlow::Continue(())
@@ -274,7 +274,7 @@ fn activations_without_frames_do_not_make_the_work_unbounded() {
         asked: Rc::default(),
         codes: Rc::default(),
     };
-    let activations = (0..count).map(|index| {
+    let mut activations = (0..count).map(|index| {
         let exit_fp = stack_start + 32 * index;
         let exit = ExitState { exit_fp, exit_pc: in_entry, entry_fp: exit_fp + 16 };
         let address = exit_fp + 24;
@@ -286,7 +286,7 @@ fn activations_without_frames_do_not_make_the_work_unbounded() {
         memory: &memory,
         table: CodeTable::new(&images, 1),
         stack: stack_start..stack_start + 8 * words.len(),
-        activations,
+        activations: &mut activations,
     };
     let end = walk::<X86_64, _>(&registers, thread, &mut NoHostFrames, 24, visit).end;
     assert_eq!(end, WalkEnd::FrameLimit);

@@ -48,16 +48,16 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
         let mut writer = thread.ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| writer.push(0).is_err());
         // SAFETY: it is never run.
-        let (memory, activations) = unsafe { (LiveStack::new(), Activations::new(youngest, &thread.list)) };
-        let activations = activations.map(|next| match next {
+        let (memory, mut list) = unsafe { (LiveStack::new(), Activations::new(youngest, &thread.list)) };
+        let mut activations = core::iter::from_fn(|| match list.next()? {
             Next::Activation(activation) => {
                 // SAFETY: it is never run.
                 let attached = unsafe { thread.stores.labels(activation.store) }.is_some();
-                Next::Activation(Activation { attached, ..activation })
+                Some(Next::Activation(Activation { attached, ..activation }))
             }
-            Next::TooMany => next,
+            Next::TooMany => Some(Next::TooMany),
         });
-        let walked = stack::Thread { memory: &memory, table, stack: bottom..top, activations };
+        let walked = stack::Thread { memory: &memory, table, stack: bottom..top, activations: &mut activations };
         let end = stack::walk::<Native, _>(registers, walked, &mut NoHostFrames, limit, &mut |frame| {
             full |= writer.push(frame.encode()).is_err();
             if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
