@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use flamewalk_profile::printable;
+use flamewalk_profile::{Profile, printable};
 use serde::Serialize;
 
 use super::{
     calls::Calls,
+    document::Shades,
     functions::{Function, Functions},
 };
-use crate::comparison::{Comparison, FunctionChange, Hue, Wording};
+use crate::comparison::{Comparison, FunctionChange, Hue, Side, SideSummary, Wording};
 
 #[derive(Serialize)]
 pub(super) struct Changes {
@@ -22,12 +23,6 @@ pub(super) struct Changes {
     notices: Vec<String>,
     /// Units of work of all profiles of either side, if they are known.
     work: Option<[f64; 2]>,
-}
-
-#[derive(Serialize)]
-struct Shades {
-    label: &'static str,
-    ends: [[u8; 3]; 2],
 }
 
 #[derive(Serialize)]
@@ -52,7 +47,7 @@ impl Changes {
     pub(super) fn new(comparison: &Comparison, functions: &Functions) -> Self {
         let wording = Wording { comparison };
         let [.., tests] = wording.headline();
-        let work = |side: &crate::comparison::SideSummary| Some(side.work? * side.profiles as f64);
+        let work = |side: &SideSummary| Some(side.work? * side.profiles as f64);
         Self {
             hues: Hue::ALL.iter().map(|hue| Shades { label: hue.label(), ends: hue.shades() }).collect(),
             functions: functions
@@ -107,10 +102,23 @@ fn paths(comparison: &Comparison, functions: &Functions) -> Vec<PathPart> {
         .collect()
 }
 
-/// A function of the comparison as one of the report.
-pub(super) fn function(comparison: &Comparison, change: usize) -> Function {
-    let FunctionChange { name, kind, .. } = &comparison.functions[change];
-    Function { name: name.clone(), kind: *kind, change: Some(change) }
+/// The functions and calls of the profiles of both builds, which are the new one's from number `first_new` on.
+///
+/// # Panics
+/// If `comparison` is that of other profiles.
+pub(super) fn merge(profiles: &[&Profile], first_new: usize, comparison: &Comparison) -> (Functions, Calls) {
+    let change = |number: usize, frame| match number.checked_sub(first_new) {
+        None => comparison.function_of(Side::Base, number, frame),
+        Some(number) => comparison.function_of(Side::New, number, frame),
+    };
+    let functions = Functions::new(profiles, |number, frame| {
+        let position = change(number, frame)?;
+        let FunctionChange { name, kind, .. } = &comparison.functions[position];
+        Some(Function { name: name.clone(), kind: *kind, change: Some(position) })
+    });
+    // Frames that the comparison leaves out would look like changes.
+    let calls = Calls::new(profiles, &functions, |number, frame| change(number, frame).is_none());
+    (functions, calls)
 }
 
 /// The hue of each call of the report. Calls that are too rare to be in the comparison have that of their function.
@@ -139,4 +147,78 @@ pub(super) fn hues(comparison: &Comparison, functions: &Functions, calls: &Calls
         }
     };
     calls.functions().map(hue).map(|hue| hue as u64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use flamewalk_profile::{Frame, SourceLocation, Tally};
+
+    use super::*;
+    use crate::comparison::ComparisonOptions;
+
+    fn profile(stacks: &[(&[Frame], u64)]) -> Profile {
+        let mut profile = Profile::default();
+        for (frames, samples) in stacks {
+            let ids: Vec<_> = frames.iter().map(|frame| profile.intern(frame.clone())).collect();
+            profile.add(&ids, Tally { samples: *samples, weight: *samples }).unwrap();
+        }
+        profile
+    }
+
+    fn inlined(name: &str) -> Frame {
+        Frame { inlined: true, ..known(name) }
+    }
+
+    fn known(name: &str) -> Frame {
+        Frame {
+            location: Some(SourceLocation { file: "file".into(), line: 1, column: 0 }),
+            ..Frame::guest(name)
+        }
+    }
+
+    /// The calls of the report of two profiles, as paths of names with their hues.
+    fn calls(base: Profile, new: Profile) -> Vec<(String, usize)> {
+        let (base, new) = ([base], [new]);
+        let comparison = Comparison::new(&base, &new, &ComparisonOptions::default()).unwrap();
+        let (functions, calls) = merge(&[&base[0], &new[0]], 1, &comparison);
+        let mut paths: Vec<String> = Vec::new();
+        for (parent, function) in calls.functions() {
+            let name = &functions.all[function].name;
+            paths.push(parent.map_or_else(|| name.clone(), |parent| format!("{} {name}", paths[parent])));
+        }
+        paths
+            .into_iter()
+            .zip(hues(&comparison, &functions, &calls))
+            .map(|(path, hue)| (path, hue as usize))
+            .collect()
+    }
+
+    #[test]
+    fn an_inlined_copy_is_a_call_of_its_own_with_the_hue_of_its_path() {
+        let build = |slow: u64| {
+            profile(&[
+                (&[known("main"), known("work")], 1_000),
+                (&[known("main"), inlined("work")], 1_000 + slow),
+                (&[known("main"), known("idle")], 20),
+                (&[known("rest")], 100_000),
+            ])
+        };
+        let expected = [
+            ("main", Hue::Costlier as usize),
+            ("main idle", Hue::Noise as usize),
+            ("main work", Hue::Costlier as usize),
+            ("main work", Hue::Costlier as usize),
+            ("rest", Hue::Cheaper as usize),
+        ];
+        let actual = calls(build(0), build(9_000));
+        assert_eq!(actual.iter().map(|(path, hue)| (path.as_str(), *hue)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn inlined_frames_that_only_one_side_knows_are_no_change() {
+        let base = profile(&[(&[known("main"), inlined("helper"), known("leaf")], 1_000)]);
+        let new = profile(&[(&[Frame::guest("main"), Frame::guest("leaf")], 1_000)]);
+        let noise = Hue::Noise as usize;
+        assert_eq!(calls(base, new), [("main".to_owned(), noise), ("main leaf".to_owned(), noise)]);
+    }
 }

@@ -34,10 +34,11 @@ pub(super) struct Document {
     pub(super) columns: Vec<(&'static str, usize)>,
 }
 
+/// Colours, and what they say.
 #[derive(Serialize)]
-struct Shades {
-    label: &'static str,
-    ends: [[u8; 3]; 2],
+pub(super) struct Shades {
+    pub(super) label: &'static str,
+    pub(super) ends: [[u8; 3]; 2],
 }
 
 /// One list for each property of functions, in their order.

@@ -17,10 +17,7 @@ use std::io::Write;
 use flamewalk_profile::Profile;
 
 use self::{calls::Calls, changes::Changes, columns::Columns, document::Document, functions::Functions};
-use crate::{
-    FlamegraphError,
-    comparison::{Comparison, Side},
-};
+use crate::{FlamegraphError, comparison::Comparison};
 
 /// How a report is made.
 #[derive(Clone, Debug, Default)]
@@ -60,15 +57,7 @@ pub fn html_comparison(
     output: impl Write,
 ) -> Result<(), FlamegraphError> {
     let profiles: Vec<&Profile> = base.iter().chain(new).collect();
-    let change = |number: usize, frame| match number.checked_sub(base.len()) {
-        None => comparison.function_of(Side::Base, number, frame),
-        Some(number) => comparison.function_of(Side::New, number, frame),
-    };
-    let functions = Functions::new(&profiles, |number, frame| {
-        Some(changes::function(comparison, change(number, frame)?))
-    });
-    // Frames that the comparison leaves out would look like changes.
-    let calls = Calls::new(&profiles, &functions, |number, frame| change(number, frame).is_none());
+    let (functions, calls) = changes::merge(&profiles, base.len(), comparison);
     let mut document = Document::new(&profiles, base.len(), &functions, &calls, options);
     document.title = comparison.title(options.title.as_deref());
     document.changes = Some(Changes::new(comparison, &functions));

@@ -197,7 +197,11 @@ export class Browser {
   }
 
   async stop() {
-    const ended = new Promise((resolve) => this.process.once("exit", resolve));
+    const { exitCode, signalCode } = this.process;
+    const hasEnded = exitCode !== null || signalCode !== null;
+    const ended = hasEnded || new Promise((resolve) => this.process.once("exit", resolve));
+    // One that hangs must not keep the test from saying so.
+    setTimeout(() => this.process.kill("SIGKILL"), 10_000).unref();
     this.pending.clear();
     this.process.stdio[3].write(`${JSON.stringify({ id: 0, method: "Browser.close" })}\0`);
     this.pending.set(0, { resolve() {}, reject() {} });
