@@ -48,7 +48,7 @@ pub use flamewalk_profile as profile;
 pub use options::{Options, defaults};
 pub use profiler::Profiler;
 pub use registration::{Guest, Registration};
-pub use store::StoreHook;
+pub use store::{StoreHook, StoreLabels};
 
 /// The version of Wasmtime whose guests can be profiled: the one that this crate was built with.
 pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;

@@ -13,7 +13,7 @@ use crate::layout::ActivationList;
 use crate::options::Options;
 use crate::registration::{Code, Guest, KeptCode, Registration};
 use crate::session::Shared;
-use crate::store::StoreHook;
+use crate::store::{StoreHook, StoreLabels};
 use crate::{check, code_memory, thread};
 
 /// Whether there is a profiler in this process.
@@ -112,19 +112,21 @@ impl Profiler {
     /// Attaches a store through its call hook: the guests that it runs, on whatever thread, are sampled.
     ///
     /// Replaces the store's call hook; an embedder that has one calls [`Profiler::hook`]'s from its own. An
-    /// instance of a tiny module is added to the store.
+    /// instance of a tiny module is added to the store, which has to be done before it is told to yield at epochs or
+    /// when fuel runs out; or use [`Profiler::hook_with`]. The result sets the store's labels.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] if the store does not let the instance be made; [`Error::Unexpected`] or [`Error::Code`]
     /// if the engine is not one whose stacks can be walked, which is checked once for each engine.
-    pub fn attach<T: 'static>(&self, store: &mut Store<T>) -> Result<(), Error> {
-        let hook = self.hook(&mut *store)?;
+    pub fn attach<T: 'static>(&self, store: &mut Store<T>) -> Result<StoreLabels, Error> {
+        let hook = Arc::new(self.hook(&mut *store)?);
+        let labels = StoreLabels::of(&hook);
         store.call_hook(move |_, event| {
             hook.call(event);
             Ok(())
         });
-        Ok(())
+        Ok(labels)
     }
 
     /// What [`Profiler::attach`] puts into the store's call hook, for embedders with a call hook of their own,

@@ -4,7 +4,7 @@
 //! from the embedder's own: so the profiler learns of each thread that runs a guest. An embedder that wants nothing on
 //! the way between guest and host keeps the hook elsewhere, and attaches its threads by hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use flamewalk_profile::Labels;
 use wasmtime::{AsContextMut, CallHook, Func};
@@ -51,6 +51,25 @@ impl StoreHook {
     /// notices.
     pub fn set_labels(&self, labels: Labels) {
         self.shared.stores.set_labels(self.context, self.shared.labels.intern(labels));
+    }
+}
+
+/// Sets the labels of a store that is attached by its own call hook; see [`StoreHook::set_labels`].
+#[derive(Clone, Debug)]
+pub struct StoreLabels {
+    hook: Weak<StoreHook>,
+}
+
+impl StoreLabels {
+    pub(crate) fn of(hook: &Arc<StoreHook>) -> Self {
+        Self { hook: Arc::downgrade(hook) }
+    }
+
+    /// Sets the labels of the store, for samples from now on. Nothing if the store is gone, or has another call hook now.
+    pub fn set(&self, labels: Labels) {
+        if let Some(hook) = self.hook.upgrade() {
+            hook.set_labels(labels);
+        }
     }
 }
 
