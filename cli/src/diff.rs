@@ -12,6 +12,7 @@ use crate::arguments::{Diff, DiffFormat, DiffShape};
 use crate::failure::Failure;
 use crate::input;
 use crate::output::{Output, OutputFormat};
+use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::terminal;
 
@@ -37,7 +38,9 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
         _ => (&*arguments.base, &*arguments.new),
     };
     let (base, new) = (read(arguments, base)?, read(arguments, new)?);
+    let progress = Progress::start(false, |_| Some("comparing".to_owned()));
     let comparison = Comparison::new(&base, &new, &options)?;
+    drop(progress);
     print(arguments, &comparison)?;
     for output in &outputs {
         draw(arguments, output, (&base, &new), &comparison, &sources)?;

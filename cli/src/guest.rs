@@ -8,6 +8,7 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Module, Precompiled};
 
 use crate::failure::Failure;
+use crate::progress::Progress;
 
 /// A guest that can be run.
 pub(crate) struct Loaded {
@@ -86,6 +87,8 @@ pub(crate) fn read_compiled(path: &Path) -> Result<CompiledGuest, Failure> {
         return Ok(CompiledGuest { image: read(path)?, binary: None });
     };
     let engine = engine(path)?;
+    let doing = format!("compiling {}", path.display());
+    let _progress = Progress::start(false, move |_| Some(doing.clone()));
     let image = match is_component(&binary) {
         true => engine.precompile_component(&binary),
         false => engine.precompile_module(&binary),

@@ -1,8 +1,10 @@
 //! Flame graphs and tables of flamewalk profiles.
 //!
 //! [`svg`] draws a profile as an interactive flame graph, [`hottest`] lists the functions that cost most, and
-//! [`report`] makes a page to explore it in a browser. All compute shares from weights, and all go by the names that
-//! [`Names`](flamewalk_profile::Names) shows.
+//! [`report`] makes a page to explore it in a browser. [`annotate`](annotate()) takes one function apart, by line and by
+//! instruction; [`headroom`](headroom()) tells how deep the stack was, [`breakdown`](breakdown()) what threads, labels and
+//! modules cost. [`Filter`] and [`merge`](merge()) make other profiles for all of them, and [`comparison`] tells two builds
+//! apart. All compute shares from weights, and all go by the names that [`Names`](flamewalk_profile::Names) shows.
 //!
 //! ```
 //! use flamewalk_flamegraphs::{Options, hottest, svg};

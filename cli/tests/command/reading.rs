@@ -203,10 +203,14 @@ fn a_run_is_written_in_every_format() {
     let native = folder.path("a.flamewalk");
     let weight = json(&native, &[])["weight"].as_u64().unwrap();
     assert!(weight > 10_000_000);
-    for ending in endings {
+    let profile = format::read_file(&native).unwrap();
+    for (ending, format) in endings.into_iter().zip(Format::ALL) {
         let (written, converted) = (folder.path(&format!("a{ending}")), folder.path(&format!("b{ending}")));
         read("report", &native, &["-q", "-o", converted.to_str().unwrap()]);
         assert!(std::fs::read(&written).unwrap() == std::fs::read(&converted).unwrap(), "{ending}");
+        let mut expected = Vec::new();
+        format::write(&profile, format, &mut expected).unwrap();
+        assert!(std::fs::read(&written).unwrap() == expected, "{ending}");
         assert_eq!(json(&written, &[])["weight"], weight, "{ending}");
     }
     for (ending, start) in [(".svg", "<?xml"), (".html", "<!")] {
