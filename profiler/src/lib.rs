@@ -38,6 +38,7 @@ mod registration;
 mod session;
 mod signal;
 mod source;
+mod stacks;
 mod store;
 mod thread;
 
@@ -48,6 +49,7 @@ pub use flamewalk_profile as profile;
 pub use options::{Options, defaults};
 pub use profiler::Profiler;
 pub use registration::{Guest, Registration};
+pub use stacks::BoundedStacks;
 pub use store::{StoreHook, StoreLabels};
 
 /// The version of Wasmtime whose guests can be profiled: the one that this crate was built with.
