@@ -12,6 +12,7 @@ use super::{
     identity::Identities,
     matching::Matching,
     paths,
+    stretches::{Followed, Stretches, UNFOLLOWED},
 };
 
 /// The smallest share of a call path that is kept: what a graph of 1,000 pixels can show of it is a tenth of one.
@@ -62,20 +63,18 @@ pub(super) fn compare(
     let whole = measured.add(&wholes);
     let of_run =
         |runs: &[Vec<Mass>], function: usize| -> Vec<Mass> { runs.iter().map(|run| run[function]).collect() };
-    let of_functions: Vec<_> = (0..functions.len())
-        .map(|function| {
-            let own = measured.add(&of_run(&counts.own, function));
-            (own, measured.add(&of_run(&counts.total, function)))
-        })
+    let of_functions: Vec<[Counted; 2]> = (0..functions.len())
+        .map(|function| [&counts.own, &counts.total].map(|runs| measured.add(&of_run(runs, function))))
         .collect();
-    let of_calls = calls(&counts, &mut measured);
+    let (of_calls, call_of_path) = calls(&counts, &mut measured);
+    let within = measured.within_runs(sides, &of_frames, &counts, &of_functions, &of_calls, &call_of_path);
     let judged = measured.family.judge(options.error_rate);
 
     let mut changes: Vec<(usize, FunctionChange)> = functions
         .iter()
         .zip(of_functions)
         .enumerate()
-        .map(|(index, (function, (own, total)))| {
+        .map(|(index, (function, [own, total]))| {
             let [base_name, new_name] = [0, 1]
                 .map(|side| function.sides[side].map(|index| identities[side].get(index).shown.clone()));
             let kind = [0, 1]
@@ -130,7 +129,7 @@ pub(super) fn compare(
         notices: Vec::new(),
         of_frames,
     };
-    comparison.notices = notices(&comparison, testable, collapse);
+    comparison.notices = notices(&comparison, testable, collapse, within);
     Ok(comparison)
 }
 
@@ -227,6 +226,43 @@ struct Counted {
 }
 
 impl Measured {
+    /// Follows what is tested through the stretches of single runs. Whether that was possible.
+    fn within_runs(
+        &mut self,
+        sides: [&[Profile]; 2],
+        of_frames: &[Vec<Vec<usize>>; 2],
+        counts: &Counts,
+        of_functions: &[[Counted; 2]],
+        of_calls: &[CountedCall],
+        call_of_path: &[Option<usize>],
+    ) -> bool {
+        let ([base], [new]) = (sides[0], sides[1]) else { return false };
+        let (Some(of_base), Some(of_new)) = (Stretches::new(base), Stretches::new(new)) else { return false };
+        let mut tested = Vec::new();
+        let mut number = |counted: &Counted| {
+            if !counted.is_tested() {
+                return UNFOLLOWED;
+            }
+            tested.push((counted.share, counted.per_work));
+            tested.len() - 1
+        };
+        let functions = of_functions.iter().map(|counted| counted.each_ref().map(&mut number)).collect();
+        let calls: Vec<[usize; 2]> =
+            of_calls.iter().map(|(_, _, counted)| counted.each_ref().map(&mut number)).collect();
+        let of_path = |call: &Option<usize>| call.map_or([UNFOLLOWED; 2], |call| calls[call]);
+        let paths = call_of_path.iter().map(of_path).collect();
+        let followed = Followed { functions, paths, count: tested.len() };
+        let [in_base, in_new] = [(base, &of_base, &of_frames[0]), (new, &of_new, &of_frames[1])]
+            .map(|(profile, stretches, frames)| followed.series(profile, &frames[0], counts, stretches));
+        for ((share, per_work), parts) in tested.into_iter().zip(in_base.iter().zip(&in_new)) {
+            for pending in std::iter::once(share).chain(per_work) {
+                let wholes = [&of_base.whole, &of_new.whole];
+                self.family.within_runs(&self.runs, pending, [parts.0, parts.1], wholes);
+            }
+        }
+        true
+    }
+
     fn add(&mut self, parts: &[Mass]) -> Counted {
         let (share, per_work) = self.family.add(&self.runs, parts);
         Counted { costs: [0, 1].map(|side| self.runs.cost(parts, side)), share, per_work }
@@ -234,6 +270,10 @@ impl Measured {
 }
 
 impl Counted {
+    fn is_tested(&self) -> bool {
+        self.share.is_tested() || self.per_work.is_some_and(Pending::is_tested)
+    }
+
     fn change(&self, judged: &Judged) -> Change {
         Change {
             base: self.costs[0],
@@ -244,8 +284,11 @@ impl Counted {
     }
 }
 
-/// The call paths that are wide enough on either side, with their callers and functions.
-fn calls(counts: &Counts, measured: &mut Measured) -> Vec<(Option<usize>, usize, [Counted; 2])> {
+/// A call path with its caller, its function, and its self and total.
+type CountedCall = (Option<usize>, usize, [Counted; 2]);
+
+/// The call paths that are wide enough on either side, and for each of all paths which one of them it is.
+fn calls(counts: &Counts, measured: &mut Measured) -> (Vec<CountedCall>, Vec<Option<usize>>) {
     let mut kept: Vec<Option<usize>> = Vec::with_capacity(counts.paths.len());
     let mut calls = Vec::new();
     for (path, &(caller, function)) in counts.paths.iter().enumerate() {
@@ -257,7 +300,7 @@ fn calls(counts: &Counts, measured: &mut Measured) -> Vec<(Option<usize>, usize,
             calls.push((caller, function, [measured.add(&own), measured.add(&total)]));
         }
     }
-    calls
+    (calls, kept)
 }
 
 /// Sorts significant changes of self first, then those of total, each by size.
@@ -285,7 +328,7 @@ fn summary(profiles: &[Profile], work: Option<f64>) -> SideSummary {
     }
 }
 
-fn notices(comparison: &Comparison, testable: bool, collapsed: bool) -> Vec<String> {
+fn notices(comparison: &Comparison, testable: bool, collapsed: bool, within: bool) -> Vec<String> {
     let mut notices = Vec::new();
     let guests = || comparison.functions.iter().filter(|function| function.kind == FrameKind::Guest);
     for (side, cost) in [
@@ -323,8 +366,13 @@ fn notices(comparison: &Comparison, testable: bool, collapsed: bool) -> Vec<Stri
     }
     match comparison.base.profiles.min(comparison.new.profiles) {
         1 if comparison.base.profiles + comparison.new.profiles == 2 => notices.push(
-            "one profile a side does not show how runs differ by themselves: several, given for either side, do"
-                .to_owned(),
+            if within {
+                "one profile a side does not show how runs differ by themselves, nor tell a change in a part of the run \
+                 from a disturbance: several, given for either side, do"
+            } else {
+                "one profile a side does not show how runs differ by themselves: several, given for either side, do"
+            }
+            .to_owned(),
         ),
         fewest if fewest < ENOUGH_RUNS => notices.push(format!(
             "so few profiles a side tell little of how runs differ, so that only large changes are found: \

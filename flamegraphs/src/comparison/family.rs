@@ -17,6 +17,7 @@ use super::{
     change::{Cost, Difference},
     counts::Mass,
     significance::{Evidence, Measure, Part},
+    stretches::Series,
 };
 
 /// What the runs are: the whole of each, those of the base first.
@@ -51,6 +52,13 @@ impl Runs {
 pub(super) struct Pending {
     estimate: f64,
     test: Option<usize>,
+}
+
+impl Pending {
+    /// Whether there is a test.
+    pub(super) fn is_tested(self) -> bool {
+        self.test.is_some()
+    }
 }
 
 /// Collects the tests.
@@ -93,6 +101,26 @@ impl Family {
         share > 0.0
             && share >= self.min_share
             && (measure == Measure::PerWork || (share < 1.0 && 1.0 - share >= self.min_share))
+    }
+
+    /// Takes into account how single runs differ within themselves: what fell on something in each stretch, if that is
+    /// tested.
+    pub(super) fn within_runs(
+        &mut self,
+        runs: &Runs,
+        pending: Pending,
+        parts: [&Series; 2],
+        wholes: [&Series; 2],
+    ) {
+        if let Some(((measure, _), evidence)) = pending.test.and_then(|test| self.tests.get_index_mut(test)) {
+            let unit = match (measure, runs.work) {
+                (Measure::PerWork, Some(work)) => {
+                    [0, 1].map(|side| runs.wholes[side].tally.weight as f64 / work[side])
+                }
+                _ => [1.0; 2],
+            };
+            evidence.within_runs(parts, wholes, unit);
+        }
     }
 
     /// Carries out all tests.

@@ -29,7 +29,9 @@
 //! # What it cannot know
 //! - Shares add up to one: what costs more makes everything else a smaller share. Only costs per unit of work
 //!   ([`ComparisonOptions::work`]) tell what became slower from what became a larger part.
-//! - One profile a side does not show how runs differ by themselves: another machine, a warm cache. Several do.
+//! - One profile a side does not show how runs differ by themselves: another machine, a warm cache. Nor does it tell a
+//!   change in a part of the run from something that disturbed the run for a while, and so neither is significant.
+//!   Several profiles do both.
 //! - A smallest share, chosen before looking at the result, bounds the number of tests
 //!   ([`ComparisonOptions::min_share`]); below it nothing is called significant.
 
@@ -46,6 +48,7 @@ mod matching;
 mod paths;
 mod significance;
 mod stable_name;
+mod stretches;
 mod svg;
 mod table;
 mod verdict;

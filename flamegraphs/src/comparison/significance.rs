@@ -12,6 +12,9 @@
 //! since the smaller of the two is often smaller by luck. The cost of all samples together is not subject to sampling:
 //! of several profiles, only the variance between the runs counts.
 //!
+//! Of one profile a side that says when its samples were taken, the variance of the difference is that between
+//! [`stretches`](super::stretches) of the runs in the same way.
+//!
 //! # Test and interval
 //! The p-value of a share is that of Fisher's exact test, the p-value of a cost per unit of work that of the exact
 //! conditional test of two Poisson rates; both are two-sided by doubling. The interval of a difference combines the
@@ -22,6 +25,7 @@ use super::{
     distributions::{
         binomial_upper, hypergeometric_upper, normal_two_sided, student_beyond, student_two_sided,
     },
+    stretches::{STRETCHES, Series},
 };
 
 /// Runs that agree to the last bit do not show that all others do.
@@ -63,7 +67,7 @@ pub(super) struct Evidence {
     /// The variance as a multiple of that of sampling; at least 1, but for all samples together.
     dispersion: f64,
     /// Infinite if there is one run a side.
-    pub(super) degrees: f64,
+    degrees: f64,
 }
 
 impl Evidence {
@@ -88,6 +92,23 @@ impl Evidence {
         }
         let degrees = if degrees > 0.0 { degrees } else { f64::INFINITY };
         Self { measure, base, new, dispersion, degrees }
+    }
+
+    /// Takes into account how the values of single runs differ from stretch to stretch: `parts` are the weights in
+    /// each stretch, `wholes` those of all samples. `unit` is what a share of one is worth on each side.
+    pub(super) fn within_runs(&mut self, parts: [&Series; 2], wholes: [&Series; 2], unit: [f64; 2]) {
+        let differences: Series = std::array::from_fn(|stretch| {
+            let [base, new] = [0, 1].map(|side| unit[side] * parts[side][stretch] / wholes[side][stretch]);
+            new - base
+        });
+        let count = STRETCHES as f64;
+        let mean = differences.iter().sum::<f64>() / count;
+        let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
+        let sampling = self.base.variance + self.new.variance;
+        if sampling > 0.0 {
+            self.dispersion = f64::max(1.0, squares / (count - 1.0) / count / sampling);
+        }
+        self.degrees = count - 1.0;
     }
 
     /// The change of the value from the base to the new build.

@@ -135,3 +135,19 @@ fn everything_together_once() {
     let comparison = Comparison::new(&base, &new, &options).unwrap();
     assert!(!comparison.whole.per_work.unwrap().significant);
 }
+
+/// What is the same phase in both builds is not taken for a disturbance: in the first half of the run the hottest
+/// function does not run at all.
+#[test]
+fn phases_do_not_hide_a_change() {
+    let (program, slower, name) = slowed(Shape::Five);
+    let phased = |program: &Program| Program { phases: true, ..program.clone() };
+    let mut random = Random(600);
+    let mut found = 0;
+    for _ in 0..PAIRS {
+        let [base, new] = [&program, &slower].map(|program| [phased(program).run(&mut random, 10_000)]);
+        let comparison = Comparison::new(&base, &new, &ComparisonOptions::default()).unwrap();
+        count(&comparison, &name, &mut found, &mut 0);
+    }
+    assert!(found >= PAIRS * 95 / 100, "found in {found} of {PAIRS} pairs");
+}

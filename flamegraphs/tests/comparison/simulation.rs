@@ -38,10 +38,14 @@ pub(crate) struct Program {
     pub(crate) merged: f64,
     /// Whether profiles tell when the samples were.
     pub(crate) slices: bool,
+    /// How many times a tenth of the run something disturbs it, so that the first stack takes three times as much.
+    pub(crate) disturbances: usize,
+    /// Whether the first stack only runs in the second half.
+    pub(crate) phases: bool,
 }
 
 /// Slices of time of a profile.
-const SLICES: usize = 20;
+const SLICES: usize = 100;
 
 /// How a program spreads its time.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +87,7 @@ impl Program {
                 (stack, weight / sum)
             })
             .collect();
-        Self { stacks, merged: 0.0, slices: true }
+        Self { stacks, merged: 0.0, slices: true, disturbances: 0, phases: false }
     }
 
     /// The program with more time in one stack, by so much that its share rises by `points`, and what that does to
@@ -123,14 +127,28 @@ impl Program {
             .map(|(frames, _)| frames.iter().map(|frame| profile.intern(frame.clone())).collect())
             .collect();
         let mut tallies = vec![[Tally::default(); SLICES]; ids.len()];
+        let mut disturbed = [false; SLICES];
+        for _ in 0..self.disturbances {
+            let start = random.below(SLICES);
+            (start..SLICES.min(start + SLICES / 10)).for_each(|slice| disturbed[slice] = true);
+        }
         for _ in 0..samples {
-            let at = random.unit() * sum;
+            let slice = random.below(SLICES);
+            // The first stack takes the place of all others in its turn of the time that is added.
+            let first = cumulative[0];
+            let mut at = random.unit() * (if disturbed[slice] { sum + 2.0 * first } else { sum });
+            if at >= sum {
+                at = 0.0;
+            }
+            if self.phases && slice < SLICES / 2 {
+                at = first + random.unit() * (sum - first);
+            }
             let stack = cumulative.partition_point(|&end| end <= at).min(ids.len() - 1);
             let mut weight = (1e6 * (0.55 + 1.1 * random.unit())) as u64;
             while stack == 0 && random.unit() < self.merged {
                 weight += 1_000_000;
             }
-            let tally = &mut tallies[stack][random.below(SLICES)];
+            let tally = &mut tallies[stack][slice];
             *tally = tally.checked_add(Tally { samples: 1, weight }).unwrap();
         }
         for (ids, tallies) in ids.iter().zip(tallies) {
