@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use flamewalk_handler::record::MIXED_LABELS;
 use flamewalk_profile::{
     Frame, FrameId, FrameKind, Labels, LabelsId, Origin, Profile, ProfileError, SourceLocation, Tally,
 };
@@ -47,7 +48,7 @@ pub(crate) fn add_stacks(
     };
     let mut sums = Vec::new();
     for (key, sum) in &aggregator.sums {
-        sums.extend(label_id(key.labels, profile).map(|labels| (*key, *sum, labels)));
+        sums.extend(label_id(key.labels & !MIXED_LABELS, profile).map(|labels| (*key, *sum, labels)));
     }
     let mut is_wanted = vec![false; aggregator.stacks.len()];
     sums.iter().for_each(|(key, _, _)| is_wanted[key.stack as usize] = true);
@@ -60,11 +61,15 @@ pub(crate) fn add_stacks(
 
     let mut symbols = Symbols { frames: &aggregator.frames, registry, host, known: HashMap::new() };
     let mut taken = Taken::default();
-    let mut of_stack: Vec<Option<Box<[FrameId]>>> = vec![None; aggregator.stacks.len()];
+    let mut of_stack: HashMap<(u32, bool), Box<[FrameId]>> = HashMap::new();
     for (key, sum, labels) in sums {
-        let index = key.stack as usize;
-        let Some(stack) = aggregator.stacks.get_index(index) else { continue };
-        let ids = of_stack[index].get_or_insert_with(|| symbols.stack(profile, stack));
+        let Some(stack) = aggregator.stacks.get_index(key.stack as usize) else { continue };
+        // Below the guest that has the labels there are others', which are nobody else's business.
+        let is_cut = only.is_some() && key.labels & MIXED_LABELS != 0;
+        let ids = of_stack.entry((key.stack, is_cut)).or_insert_with(|| {
+            let shown = if is_cut { symbols.youngest_guest(stack) } else { stack };
+            symbols.stack(profile, shown, is_cut)
+        });
         let thread = key.thread.and_then(|number| aggregator.threads.get(&number));
         let thread = thread.map(|thread| profile.intern_thread(thread.clone()));
         let id = profile.add_from(ids, Origin { thread, labels, slice: key.slice }, sum.tally)?;
@@ -78,7 +83,7 @@ pub(crate) fn add_stacks(
             taken.without_origin = totals::sum(taken.without_origin, sum.tally);
         }
     }
-    taken.notices = aggregator.frames.notices(frames(), registry);
+    taken.notices = aggregator.frames.notices(symbols.known.keys().copied(), registry);
     Ok(taken)
 }
 
@@ -115,8 +120,19 @@ struct Symbols<'a> {
 }
 
 impl Symbols<'_> {
-    /// The profile's frames of a stack, oldest first.
-    fn stack(&mut self, profile: &mut Profile, stack: &[FrameIndex]) -> Box<[FrameId]> {
+    /// The part of a stack from its youngest frame to where the host has entered the youngest guest.
+    fn youngest_guest<'s>(&self, stack: &'s [FrameIndex]) -> &'s [FrameIndex] {
+        let is_guest = |index: &FrameIndex| {
+            let frame = self.frames.get(*index).0;
+            matches!(frame, LocatedFrame::Instruction(..) | LocatedFrame::ReturnAddress(..))
+        };
+        let first = stack.iter().position(is_guest).unwrap_or(0);
+        let length = stack[first..].iter().take_while(|index| is_guest(index)).count();
+        &stack[..first + length]
+    }
+
+    /// The profile's frames of a stack, oldest first, with a root that says so if it is cut.
+    fn stack(&mut self, profile: &mut Profile, stack: &[FrameIndex], is_cut: bool) -> Box<[FrameId]> {
         let mut ids = Vec::new();
         for index in stack {
             let frames = self.known.entry(*index).or_insert_with(|| {
@@ -131,8 +147,8 @@ impl Symbols<'_> {
             });
             ids.extend_from_slice(frames);
         }
-        if ids.is_empty() {
-            // Nobody knows the code of any frame; what fell on it counts all the same.
+        // If nobody knows the code of any frame, what fell on it counts all the same.
+        if is_cut || ids.is_empty() {
             ids.push(profile.intern(Frame::truncated()));
         }
         ids.reverse();

@@ -16,7 +16,7 @@ use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{Frame, HEADER_WORDS, Header};
+use flamewalk_handler::record::{Frame, HEADER_WORDS, Header, MIXED_LABELS};
 use flamewalk_handler::registry::Reader;
 use flamewalk_handler::stack::{self, Walk};
 use flamewalk_handler::statistics::{Fate, LossCause};
@@ -183,6 +183,23 @@ impl Thread {
         self.stack.clone()
     }
 
+    /// The labels of the youngest guest's store, and whether a store with others has a guest on the stack, too.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Thread::walk`].
+    unsafe fn labels(&self, store: usize) -> u64 {
+        // SAFETY: the caller is within `read`.
+        let labels_of = |store| unsafe { self.shared.stores.labels(store) };
+        let own = labels_of(store).unwrap_or_default();
+        // SAFETY: the caller's promise.
+        let is_mixed = unsafe { self.activations() }.any(|next| match next {
+            Next::Activation(activation) => labels_of(activation.store).is_some_and(|labels| labels != own),
+            Next::TooMany => true,
+        });
+        if is_mixed { own | MIXED_LABELS } else { own }
+    }
+
     /// Writes a sample into the ring, if there is one to write.
     fn sample(&self, armed: &Armed, registers: &Registers, table: CodeTable<'_>, ticks: Ticks) -> Fate {
         let mut record = armed.channel.ring.begin();
@@ -222,8 +239,8 @@ impl Thread {
             weight: ticks.weight,
             time: ticks.time,
             generation: table.generation(),
-            // SAFETY: as above, within `read`.
-            labels: unsafe { self.shared.stores.labels(walk.store) }.unwrap_or_default(),
+            // SAFETY: as above.
+            labels: unsafe { self.labels(walk.store) },
             stack_used: saturate(walk.stack_used),
             stack_left: saturate(walk.stack_left),
         };

@@ -14,6 +14,9 @@ use crate::walk::WalkEnd;
 
 /// Words before the first frame.
 pub const HEADER_WORDS: usize = 6;
+/// In [`Header::labels`]: guests of stores with other labels are on the stack, too, and only those of the youngest store
+/// count for the labels.
+pub const MIXED_LABELS: u64 = 1 << 63;
 const TAG_SHIFT: u32 = 56;
 const ADDRESS_MASK: u64 = (1 << TAG_SHIFT) - 1;
 const TICKS_MASK: u64 = 0x00ff_ffff;
@@ -84,7 +87,7 @@ pub struct Header {
     pub time: u64,
     /// Generation of the code table that the frames were found in.
     pub generation: u64,
-    /// Number of the labels that the store had; 0 for none.
+    /// Number of the labels that the store had; 0 for none. With [`MIXED_LABELS`] if that is not all.
     pub labels: u64,
     /// Bytes of stack from the oldest guest's entry to the stack pointer, at most 2³²−1.
     pub stack_used: u32,

@@ -12,7 +12,7 @@ use wasmtime::{Config, CustomCodeMemory, Engine, Instance, Module, Store};
 
 use crate::support::{KnownAnswer, alone, options, stop};
 
-fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     engine_with(ProfiledCodeMemory::new())
 }
 
@@ -21,7 +21,7 @@ fn engine_with(memory: ProfiledCodeMemory) -> Engine {
 }
 
 /// A module that knows its own name and is busy for a while.
-fn guest(name: &str) -> String {
+pub(crate) fn guest(name: &str) -> String {
     format!(
         "(module ${name} (func $work_of_{name} (export \"run\") (result i32) (local i32 i32)
            (loop
@@ -39,7 +39,7 @@ fn run(profiler: &Profiler, module: &Module) {
 }
 
 /// The module and the name of each guest function that was sampled.
-fn guests(profile: &Profile) -> BTreeSet<(String, String)> {
+pub(crate) fn guests(profile: &Profile) -> BTreeSet<(String, String)> {
     let frames = profile.frames().filter(|(_, frame)| frame.kind == FrameKind::Guest);
     frames
         .map(|(_, frame)| (frame.module.as_deref().unwrap_or_default().to_owned(), frame.name.to_string()))

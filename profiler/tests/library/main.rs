@@ -9,3 +9,4 @@ mod loading;
 mod programs;
 mod sums;
 mod support;
+mod tenants;
