@@ -6,10 +6,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use flamewalk_handler::cycles::CycleClock;
 use flamewalk_handler::record::Sample;
 use flamewalk_handler::statistics::LossCause;
 use flamewalk_handler::walk::WalkEnd;
-use flamewalk_profile::{Labels, Metadata, Profile, ProfileError, Statistics, Tally};
+use flamewalk_profile::{Labels, Metadata, Profile, ProfileError, Resources, Statistics, Tally};
 use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::{CodeRegistry, SampleReader};
 use nix::time::{ClockId, clock_gettime};
@@ -64,22 +65,13 @@ pub enum Extent {
     Labelled(Labels),
 }
 
-/// What was collected.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// The stacks, with the metadata that was asked for and the statistics filled in.
-    pub profile: Profile,
-    /// The most that any thread's ring was in use, as a share of its capacity from 0 to 1.
-    pub ring_high_water: f64,
-}
-
 /// The collector's thread is gone: it has panicked. What it had collected is lost.
 #[derive(Debug, thiserror::Error)]
 #[error("the collector thread has panicked; its samples are lost")]
 pub struct CollectorGone;
 
 enum Message {
-    Snapshot(Box<Metadata>, Sampling, Extent, Sender<Result<Snapshot, ProfileError>>),
+    Snapshot(Box<Metadata>, Sampling, Extent, Sender<Result<Profile, ProfileError>>),
     Statistics(Sender<Statistics>),
 }
 
@@ -116,11 +108,12 @@ impl Collector {
             channels: Vec::new(),
             threads: 0,
             ended: Totals::default(),
-            ended_high_water: 0.0,
+            ended_high_water: 0,
             taken: Totals::default(),
             aggregator: Aggregator::new(options, monotonic_time()),
             options: options.clone(),
             record: Vec::new(),
+            clock: CycleClock::start(),
         };
         // A deadline has to be a time that the clock can have.
         let interval = options.drain_interval.min(Duration::from_secs(24 * 3600));
@@ -147,7 +140,7 @@ impl Collector {
         metadata: Metadata,
         sampling: Sampling,
         extent: Extent,
-    ) -> Result<Result<Snapshot, ProfileError>, CollectorGone> {
+    ) -> Result<Result<Profile, ProfileError>, CollectorGone> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.send(Message::Snapshot(Box::new(metadata), sampling, extent, reply));
         answer.recv().map_err(|_| CollectorGone)
@@ -197,13 +190,15 @@ struct Session {
     threads: u64,
     /// The sums of the channels that are gone.
     ended: Totals,
-    ended_high_water: f64,
+    /// The most words that any of their rings held.
+    ended_high_water: usize,
     /// What the profiles have told that were the rest up to then.
     taken: Totals,
     aggregator: Aggregator,
     options: Options,
     /// The record that is being read; kept to reuse its memory.
     record: Vec<u64>,
+    clock: CycleClock,
 }
 
 impl Session {
@@ -244,7 +239,7 @@ impl Session {
             self.drain_channel(*number, channel);
             if has_ended {
                 self.ended.add(&Totals::of(&channel.counters));
-                self.ended_high_water = self.ended_high_water.max(high_water(channel));
+                self.ended_high_water = self.ended_high_water.max(channel.ring.high_water());
             }
             !has_ended
         });
@@ -281,7 +276,7 @@ impl Session {
         metadata: Metadata,
         sampling: Sampling,
         extent: &Extent,
-    ) -> Result<Snapshot, ProfileError> {
+    ) -> Result<Profile, ProfileError> {
         let mut profile = Profile::new(metadata);
         profile.metadata.slice = Some(Duration::from_nanos(self.aggregator.slices.length()));
         let only = match extent {
@@ -300,14 +295,12 @@ impl Session {
         let bound = self.options.max_stack_bytes;
         profile.metadata.notices.extend(taken.about_memory(profile.total(), bound));
         profile.metadata.notices.extend(taken.notices);
-        let in_use = self.channels.iter().map(|(_, channel)| high_water(channel));
-        let ring_high_water = in_use.fold(self.ended_high_water, f64::max);
         if only.is_some() {
             let mut statistics = Statistics::default();
             statistics.delivered = profile.total();
             statistics.ticks = profile.total();
             profile.metadata.statistics = statistics;
-            return Ok(Snapshot { profile, ring_high_water: 0.0 });
+            return Ok(profile);
         }
         profile.metadata.notices.extend(self.labels.notices());
         profile.metadata.notices.extend_from_slice(self.host.notices());
@@ -316,7 +309,7 @@ impl Session {
         if *extent == Extent::Rest {
             self.forget(&totals, &profile.metadata.statistics);
         }
-        Ok(Snapshot { profile, ring_high_water })
+        Ok(profile)
     }
 
     /// Begins anew after a profile with these statistics, which came from these totals.
@@ -340,6 +333,7 @@ impl Session {
         let new = totals.since(&self.taken);
         let unlocated = self.aggregator.unlocated();
         let mut statistics = Statistics::default();
+        statistics.resources = self.resources(new.handler_cycles);
         statistics.outside = new.outside;
         let by_handler = LossCause::ALL.iter().zip(&new.lost).map(|(cause, tally)| (*cause, *tally));
         for (cause, tally) in by_handler.chain([(LossCause::UnknownCode, unlocated)]) {
@@ -370,11 +364,22 @@ impl Session {
         }
         statistics
     }
-}
 
-/// The most that a ring was in use, as a share of its capacity.
-fn high_water(channel: &Channel) -> f64 {
-    channel.ring.high_water() as f64 / channel.ring.capacity().max(1) as f64
+    /// What handlers that took so many cycles and this collector have taken; the rest is not known here.
+    fn resources(&self, handler_cycles: u64) -> Resources {
+        let bytes = |words: usize| (words as u64).saturating_mul(size_of::<u64>() as u64);
+        let rings = self.channels.iter().map(|(_, channel)| &channel.ring);
+        let most = rings.clone().map(|ring| ring.high_water()).fold(self.ended_high_water, usize::max);
+        let registry = self.reader.registry();
+        let mut resources = Resources::default();
+        resources.handler_time = self.clock.duration_of(handler_cycles);
+        resources.ring_high_water = bytes(most);
+        resources.memory.rings = rings.map(|ring| bytes(ring.capacity())).sum();
+        resources.memory.stacks = self.aggregator.bytes() as u64;
+        resources.memory.tables = registry.table_bytes() as u64;
+        resources.images = registry.image_count() as u64;
+        resources
+    }
 }
 
 /// Nanoseconds of the clock that handlers take their times from.

@@ -22,5 +22,5 @@ mod symbols;
 mod totals;
 
 pub use channel::Channel;
-pub use collector::{Collector, CollectorGone, Extent, Options, Sampling, Snapshot};
+pub use collector::{Collector, CollectorGone, Extent, Options, Sampling};
 pub use labels::{LabelTable, MAX_LABEL_BYTES, MAX_LABEL_SETS, MAX_LABELS, OTHERS};

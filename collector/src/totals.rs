@@ -11,6 +11,8 @@ pub(crate) struct Totals {
     pub(crate) outside: Tally,
     /// By the number of the cause.
     pub(crate) lost: [Tally; LossCause::ALL.len()],
+    /// The time that handlers have taken, in cycles.
+    pub(crate) handler_cycles: u64,
 }
 
 impl Totals {
@@ -22,25 +24,32 @@ impl Totals {
             delivered: tally(counters.delivered()),
             outside: tally(counters.outside()),
             lost: LossCause::ALL.map(|cause| tally(counters.lost(cause))),
+            handler_cycles: counters.handler_cycles(),
         }
     }
 
     /// Adds other threads' counts.
     pub(crate) fn add(&mut self, more: &Self) {
-        *self = self.with(more, sum);
+        *self = self.with(more, sum, u64::saturating_add);
     }
 
     /// What was counted since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
-        self.with(earlier, difference)
+        self.with(earlier, difference, u64::saturating_sub)
     }
 
-    fn with(&self, other: &Self, merge: impl Fn(Tally, Tally) -> Tally) -> Self {
+    fn with(
+        &self,
+        other: &Self,
+        merge: impl Fn(Tally, Tally) -> Tally,
+        merge_cycles: impl Fn(u64, u64) -> u64,
+    ) -> Self {
         Self {
             all: merge(self.all, other.all),
             delivered: merge(self.delivered, other.delivered),
             outside: merge(self.outside, other.outside),
             lost: std::array::from_fn(|cause| merge(self.lost[cause], other.lost[cause])),
+            handler_cycles: merge_cycles(self.handler_cycles, other.handler_cycles),
         }
     }
 }

@@ -20,6 +20,7 @@ use nix::sys::mman::{ProtFlags, mprotect};
 use wasmtime::CustomCodeMemory;
 
 use crate::error::Error;
+use crate::fork::Process;
 
 /// Lets the profiler find the code of an engine's modules and components by itself, also of those that are
 /// deserialized, and lets go of it when they are dropped.
@@ -87,12 +88,20 @@ impl CustomCodeMemory for ProfiledCodeMemory {
 }
 
 /// All code of engines that have a [`ProfiledCodeMemory`], and who has to know of it.
-static LOADED: Mutex<Loaded> = Mutex::new(Loaded { code: BTreeMap::new(), registry: None, found: 0 });
+static LOADED: Mutex<Loaded> =
+    Mutex::new(Loaded { code: BTreeMap::new(), registry: None, process: None, found: 0 });
 
 /// Locked before the registry, and never while Wasmtime is called.
 fn loaded() -> MutexGuard<'static, Loaded> {
     // Every change is a single insertion or store, so that a panic elsewhere does not matter.
-    LOADED.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if loaded.process.is_some_and(|process| !process.is_current()) {
+        // The parent's profiler, whose threads will never leave the registry here.
+        std::mem::forget(loaded.registry.take());
+        loaded.process = None;
+        loaded.code.values_mut().for_each(|code| (code.id, code.is_described) = (None, false));
+    }
+    loaded
 }
 
 struct Loaded {
@@ -100,6 +109,8 @@ struct Loaded {
     code: BTreeMap<usize, Code>,
     /// That of the profiler.
     registry: Option<Arc<CodeRegistry>>,
+    /// Where that was made.
+    process: Option<Process>,
     /// How many images were registered here, to call them by a number.
     found: u64,
 }
@@ -154,6 +165,7 @@ impl Loaded {
 pub(crate) fn begin(registry: &Arc<CodeRegistry>) {
     let mut loaded = loaded();
     loaded.registry = Some(Arc::clone(registry));
+    loaded.process = Some(Process::current());
     let texts: Vec<_> = loaded.code.iter().map(|(start, code)| *start..code.end).collect();
     for text in texts {
         let id = loaded.register(&text, None);

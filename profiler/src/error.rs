@@ -17,6 +17,20 @@ pub enum Error {
     /// The profiler is not sampling.
     #[error("the profiler is not running; start it first")]
     NotRunning,
+    /// The profiler belongs to the process that this one was forked from.
+    #[error(
+        "this process was forked from the one that is profiled; create a profiler of its own after dropping this one"
+    )]
+    Forked,
+    /// The signal cannot be used.
+    #[error(
+        "{signal} cannot be the profiler's signal, since it means something else to the host; choose one of {}",
+        crate::signal::USABLE.map(nix::sys::signal::Signal::as_str).join(", ")
+    )]
+    Signal {
+        /// The signal.
+        signal: nix::sys::signal::Signal,
+    },
     /// The rate is not one that can be sampled at.
     #[error("a rate of {rate} Hz is out of range; choose one from 1 to {max} Hz")]
     Rate {

@@ -28,6 +28,7 @@ mod check;
 mod code_memory;
 mod error;
 mod event;
+mod fork;
 mod host;
 mod layout;
 mod options;
@@ -41,6 +42,7 @@ mod source;
 mod stacks;
 mod store;
 mod thread;
+mod timeline;
 
 pub use code_memory::ProfiledCodeMemory;
 pub use error::Error;

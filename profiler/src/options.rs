@@ -34,7 +34,8 @@ pub struct Options {
     /// Size of each thread's ring, in words of 8 bytes; rounded down to a power of two. Default:
     /// [`defaults::RING_WORDS`].
     pub ring_words: usize,
-    /// The signal that interrupts threads. Default: `SIGPROF`.
+    /// The signal that interrupts threads: `SIGPROF`, `SIGVTALRM`, `SIGALRM`, `SIGUSR1`, `SIGUSR2`, `SIGURG`, `SIGWINCH`,
+    /// `SIGIO`, `SIGPWR` or `SIGSTKFLT`. Default: `SIGPROF`.
     pub signal: Signal,
     /// How the collector works.
     pub collector: flamewalk_collector::Options,

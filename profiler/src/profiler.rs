@@ -26,12 +26,27 @@ const PROBE: &[u8] =
 /// A sampling profiler for the guests of this process.
 ///
 /// ```text
-///   new ──▶ register guests, attach stores ──▶ start ──▶ (guests run) ──▶ stop ──▶ Profile
-///                                                ▲                          │
-///                                                └──────────────────────────┘
+///                      start                      pause
+///   new ──▶ ┌─────────┐ ──▶ ┌──────────────────┐ ──────▶ ┌──────────────────┐
+///           │ stopped │     │ sampling         │         │ paused           │
+///           └─────────┘ ◀── └──────────────────┘ ◀────── └──────────────────┘
+///                │     stop   snapshot, statistics resume  snapshot, statistics
+///                │                                                   │
+///                └◀──────────────────── stop ───────────────────────┘
+///
+///   at any time: register guests, attach stores and threads, set_rate, drop
 /// ```
 ///
-/// There is one in a process at a time. Dropping it stops sampling; stores that are attached stay usable.
+/// Everything can be called at any time and from any thread, while guests run or from within a host call. What does not
+/// fit the state is an error that changes nothing; pausing what is paused and resuming what is not change nothing
+/// either.
+///
+/// There is one in a process at a time. Dropping it stops sampling and puts the handler of the signal back that was
+/// there before, unless another one was installed meanwhile; stores that are attached stay usable. In a process that was
+/// forked from this one's, sampling ends without a trace, control is refused with [`Error::Forked`], and guests run on;
+/// the parent is not disturbed. After dropping its copy, the child can create a profiler of its own. (Not ours to change:
+/// Wasmtime cannot compile there, which [`Profiler::attach`] needs, unless its parallel compilation is off;
+/// [`Profiler::hook_with`] does without.)
 #[derive(Debug)]
 pub struct Profiler {
     shared: Arc<Shared>,
@@ -65,13 +80,11 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`] if there is one in this process; [`Error::Rate`] or [`Error::FrameLimit`] for
-    /// options out of range.
+    /// [`Error::AlreadyExists`] if there is one in this process; [`Error::Rate`], [`Error::FrameLimit`] or
+    /// [`Error::Signal`] for options out of range.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let max = crate::source::MAX_RATE;
-        if options.rate == 0 || options.rate > max {
-            return Err(Error::Rate { rate: options.rate, max });
-        }
+        crate::source::check_rate(options.rate)?;
+        crate::signal::check(options.signal)?;
         if options.frame_limit == 0 {
             return Err(Error::FrameLimit);
         }
@@ -118,7 +131,7 @@ impl Profiler {
     /// # Errors
     ///
     /// [`Error::Store`] if the store does not let the instance be made; [`Error::Unexpected`] or [`Error::Code`]
-    /// if the engine is not one whose stacks can be walked, which is checked once for each engine.
+    /// if the engine is not one whose stacks can be walked, which is checked once for each engine; [`Error::Forked`].
     pub fn attach<T: 'static>(&self, store: &mut Store<T>) -> Result<StoreLabels, Error> {
         let hook = Arc::new(self.hook(&mut *store)?);
         let labels = StoreLabels::of(&hook);
@@ -130,12 +143,13 @@ impl Profiler {
     }
 
     /// What [`Profiler::attach`] puts into the store's call hook, for embedders with a call hook of their own,
-    /// and for those who rather mark their calls with [`StoreHook::enter`].
+    /// and for those who rather keep it elsewhere and attach threads by hand.
     ///
     /// # Errors
     ///
     /// As for [`Profiler::attach`].
     pub fn hook(&self, mut store: impl AsContextMut) -> Result<StoreHook, Error> {
+        self.shared.check_process()?;
         let probe = self.probe(store.as_context_mut().engine())?;
         let instance = Instance::new(&mut store, &probe, &[]).map_err(refused)?;
         let func = instance
@@ -149,7 +163,7 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] if the function is one of the host.
+    /// [`Error::Store`] if the function is one of the host; [`Error::Forked`].
     pub fn hook_with(&self, store: impl AsContextMut, func: &Func) -> Result<StoreHook, Error> {
         StoreHook::new(Arc::clone(&self.shared), store, func)
     }
@@ -160,8 +174,9 @@ impl Profiler {
     /// # Errors
     ///
     /// [`Error::System`] if the thread cannot be sampled; [`Error::Unexpected`] if no engine was checked yet and a new one
-    /// does not pass.
+    /// does not pass; [`Error::Forked`].
     pub fn attach_thread(&self) -> Result<(), Error> {
+        self.shared.check_process()?;
         if ActivationList::of_process().is_err() {
             check::check(&Engine::default())?;
         }
@@ -185,15 +200,60 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyRunning`]; [`Error::NoEvent`] or [`Error::EventRefused`] if the event cannot be had;
-    /// [`Error::System`].
+    /// [`Error::AlreadyRunning`], also if paused; [`Error::NoEvent`] or [`Error::EventRefused`] if the event cannot be had;
+    /// [`Error::System`]; [`Error::Forked`].
     pub fn start(&self) -> Result<(), Error> {
         self.shared.start()
     }
 
-    /// Whether the profiler is sampling.
+    /// Whether the profiler is sampling, or paused.
     pub fn is_running(&self) -> bool {
         self.shared.is_running()
+    }
+
+    /// Stops all ticks and keeps what was collected. The profile tells how long it was paused.
+    ///
+    /// Weight that was counted since a thread's last tick falls on its first one after the pause. A tick that is on its
+    /// way can still arrive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRunning`]; [`Error::Forked`].
+    pub fn pause(&self) -> Result<(), Error> {
+        self.shared.pause()
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Profiler::pause`].
+    pub fn resume(&self) -> Result<(), Error> {
+        self.shared.resume()
+    }
+
+    /// Whether the profiler is paused.
+    pub fn is_paused(&self) -> bool {
+        self.shared.is_paused()
+    }
+
+    /// The rate in Hz at which is sampled, now or after the next start.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`].
+    pub fn rate(&self) -> Result<u32, Error> {
+        self.shared.rate()
+    }
+
+    /// Changes the rate, in Hz, at once if the profiler is sampling. No weight is lost; the profile names the rates.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rate`] if it is out of range; [`Error::NoEvent`] or [`Error::EventRefused`] if the kernel does not have
+    /// the event at this rate; [`Error::Forked`]. The rate is then what it was.
+    pub fn set_rate(&self, rate: u32) -> Result<(), Error> {
+        self.shared.set_rate(rate)
     }
 
     /// The profile so far, while sampling goes on. What the guest is and how it ended can be given in
@@ -201,7 +261,7 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRunning`].
+    /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn snapshot(&self, metadata: Metadata) -> Result<Profile, Error> {
         self.shared.snapshot(metadata, Extent::All)
     }
@@ -211,7 +271,7 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRunning`].
+    /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn snapshot_labelled(&self, labels: Labels, metadata: Metadata) -> Result<Profile, Error> {
         self.shared.snapshot(metadata, Extent::Labelled(labels))
     }
@@ -221,16 +281,16 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRunning`].
+    /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn take(&self, metadata: Metadata) -> Result<Profile, Error> {
         self.shared.take(metadata)
     }
 
-    /// What became of the ticks so far, without the work of making a profile.
+    /// What became of the ticks so far, and what the profiler takes, without the work of making a profile.
     ///
     /// # Errors
     ///
-    /// [`Error::NotRunning`].
+    /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn statistics(&self) -> Result<Statistics, Error> {
         self.shared.statistics()
     }
@@ -239,7 +299,7 @@ impl Profiler {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRunning`].
+    /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn stop(&self, metadata: Metadata) -> Result<Profile, Error> {
         self.shared.stop(metadata)
     }
@@ -247,7 +307,14 @@ impl Profiler {
 
 impl Drop for Profiler {
     fn drop(&mut self) {
+        if !self.shared.process.is_current() {
+            // The parent's, down to locks that are never released here and a thread that never ends: all of it stays.
+            std::mem::forget((Arc::clone(&self.code), Arc::clone(&self.shared)));
+            return;
+        }
         self.shared.abandon();
+        // No source is left, and none can be made any more.
+        crate::signal::restore(self.shared.options.signal);
         // Threads that are still in a guest may be sampled by the next profiler only; the code goes now.
         code_memory::end();
         self.code.forget_all();

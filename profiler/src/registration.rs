@@ -10,6 +10,7 @@ use wasmtime::component::Component;
 
 use crate::code_memory;
 use crate::error::Error;
+use crate::fork::Process;
 
 /// What is known of a guest besides its compiled code.
 #[derive(Clone, Debug, Default)]
@@ -69,16 +70,21 @@ impl Code {
 #[derive(Debug)]
 pub(crate) struct KeptCode {
     registry: Arc<CodeRegistry>,
+    /// Where this was made.
+    process: Process,
     code: Mutex<HashMap<ImageId, Code>>,
 }
 
 impl KeptCode {
     pub(crate) fn new(registry: Arc<CodeRegistry>) -> Self {
-        Self { registry, code: Mutex::default() }
+        Self { registry, process: Process::current(), code: Mutex::default() }
     }
 
     /// Registers code, or tells what it is if it was found by itself.
     pub(crate) fn register(self: &Arc<Self>, code: Code, guest: Guest) -> Result<Registration, Error> {
+        if !self.process.is_current() {
+            return Err(Error::Forked);
+        }
         let text = code.text_start();
         let binary = guest.binary.map(GuestBinary::from);
         let symbols = guest.symbols.map(GuestBinary::from);
@@ -99,6 +105,10 @@ impl KeptCode {
     }
 
     fn forget(&self, id: ImageId) {
+        if !self.process.is_current() {
+            // Threads that this process does not have will never leave the registry here.
+            return;
+        }
         self.registry.retire(id);
         let code = self.code.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         // Only now, and without the lock: this may unmap the code.

@@ -1,20 +1,55 @@
 //! The signal handler's entry, its installation, and the handler that was there before.
 //!
-//! The handler is installed once and stays: a signal that is still on its way when sampling stops must not meet
-//! the default action, which ends the process. A signal that is not from one of our sources goes on to the
-//! handler that was there before.
+//! ```text
+//!   start ──▶ ours installed, what was there before kept ──▶ all sources closed ──▶ SIG_IGN ──▶ what was there before
+//!             signals that are not ours go on to it          (profiler dropped)     discards what is on its way
+//! ```
+//!
+//! Between sessions the handler stays: a signal that is still on its way must not meet the default action, which ends
+//! the process. When the profiler goes, the signal is ignored for a moment first, which has the kernel discard what
+//! is pending on any thread. A handler that someone else has installed meanwhile is left alone; ours is then still
+//! reached through it, and only passes signals on.
+//!
+//! # What a late signal may touch
+//!
+//! The handler can be running on another thread at any time, whatever is installed. It uses statics, the thread-local
+//! pointer below, whose target lives until its own thread lets go of it, and what [`Thread::on_signal`] reads between
+//! entering and leaving the registry, for which everyone who frees any of it waits.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use flamewalk_handler::arch::Registers;
+use flamewalk_handler::cycles;
+use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use crate::error::Error;
 use crate::source::SignalInfo;
 use crate::thread::Thread;
+
+/// Signals that mean nothing to the host unless it says so: neither faults, nor how it is ended, nor its children.
+pub(crate) const USABLE: [Signal; 10] = [
+    Signal::SIGPROF,
+    Signal::SIGVTALRM,
+    Signal::SIGALRM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGURG,
+    Signal::SIGWINCH,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGSTKFLT,
+];
+
+/// # Errors
+///
+/// [`Error::Signal`] if the profiler cannot use the signal.
+pub(crate) fn check(signal: Signal) -> Result<(), Error> {
+    if USABLE.contains(&signal) { Ok(()) } else { Err(Error::Signal { signal }) }
+}
 
 thread_local! {
     /// What the handler works with on this thread; null on threads that are not sampled.
@@ -24,9 +59,21 @@ thread_local! {
     static CURRENT: Cell<*const Thread> = const { Cell::new(ptr::null()) };
 }
 
-/// The handler that was installed before ours, if it was one; never freed.
-static PREVIOUS: AtomicPtr<SigAction> = AtomicPtr::new(ptr::null_mut());
-static INSTALLED: Mutex<Option<Signal>> = Mutex::new(None);
+/// Our handler's place for one signal. Only one profiler at a time changes it.
+struct Place {
+    /// What was there before ours, the last time; never freed, since a handler may be using it.
+    previous: AtomicPtr<SigAction>,
+    /// Whether ours is installed, or is perhaps reached from what was installed later.
+    taken: AtomicBool,
+}
+
+const SIGNALS: usize = 32;
+static PLACES: [Place; SIGNALS] =
+    [const { Place { previous: AtomicPtr::new(ptr::null_mut()), taken: AtomicBool::new(false) } }; SIGNALS];
+
+fn place(signal: i32) -> Option<&'static Place> {
+    PLACES.get(usize::try_from(signal).ok()?)
+}
 
 /// Has signals of this thread handled with `thread`, or not at all.
 ///
@@ -37,29 +84,89 @@ pub(crate) unsafe fn set_current(thread: *const Thread) {
     CURRENT.with(|current| current.set(thread));
 }
 
-/// Installs the handler for `signal`, unless it is there already.
-pub(crate) fn install(signal: Signal) -> Result<(), Error> {
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *installed == Some(signal) {
-        return Ok(());
+/// Installs the handler for `signal`, unless it is there already. Returns a notice if signals may not arrive.
+pub(crate) fn install(signal: Signal) -> Result<Option<String>, Error> {
+    check(signal)?;
+    let Some(place) = place(signal as i32) else { return Err(Error::Signal { signal }) };
+    let failed = || Error::system("install the signal handler");
+    if place.taken.load(Ordering::Acquire) {
+        match installed(signal).map_err(failed())? {
+            handler if handler == ours() => return Ok(None),
+            // Who has installed it restored what was there before ours, or gave it up. Nothing leads to ours any more.
+            libc::SIG_DFL | libc::SIG_IGN => {}
+            _ => {
+                // To come before it as well could make a circle of two handlers that pass signals on to each other.
+                return Ok(Some(format!(
+                    "another handler of {signal} was installed after the profiler's: there are samples only if it \
+                     passes signals on"
+                )));
+            }
+        }
     }
     // SA_SIGINFO: the source is told from the information. SA_ONSTACK: the guest may be at the end of its stack,
     // and Wasmtime gives threads an alternate one. SA_RESTART: system calls of the host go on.
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_RESTART;
     let action = SigAction::new(SigHandler::SigAction(on_signal), flags, SigSet::empty());
     // SAFETY: `on_signal` is async-signal-safe.
-    let previous =
-        unsafe { sigaction(signal, &action) }.map_err(Error::system("install the signal handler"))?;
-    if matches!(previous.handler(), SigHandler::Handler(_) | SigHandler::SigAction(_)) {
-        PREVIOUS.store(Box::into_raw(Box::new(previous)), Ordering::Release);
+    let previous = unsafe { sigaction(signal, &action) }.map_err(failed())?;
+    // SAFETY: null, or from `Box::into_raw` below and never freed.
+    let kept = unsafe { place.previous.load(Ordering::Acquire).as_ref() };
+    if kept != Some(&previous) {
+        // Pair: the loads in `call_previous` and `restore`.
+        place.previous.store(Box::into_raw(Box::new(previous)), Ordering::Release);
     }
-    *installed = Some(signal);
-    Ok(())
+    place.taken.store(true, Ordering::Release);
+    Ok(None)
+}
+
+/// Puts back what was there before [`install`], unless someone has put something else over it. To be called when all
+/// sources of the signal are closed.
+pub(crate) fn restore(signal: Signal) {
+    let Some(place) = place(signal as i32).filter(|place| place.taken.load(Ordering::Acquire)) else {
+        return;
+    };
+    // SAFETY: as in `install`.
+    let Some(previous) = (unsafe { place.previous.load(Ordering::Acquire).as_ref() }) else { return };
+    match replace_ours(signal, previous) {
+        Ok(true) => place.taken.store(false, Ordering::Release),
+        Ok(false) => tracing::debug!("{signal} has another handler by now, which stays"),
+        Err(error) => tracing::warn!("cannot restore the handler of {signal}: {error}"),
+    }
+}
+
+/// Whether our handler was installed, and was replaced.
+fn replace_ours(signal: Signal, previous: &SigAction) -> nix::Result<bool> {
+    if installed(signal)? != ours() {
+        return Ok(false);
+    }
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: ignoring runs no code. Pending signals are discarded by that.
+    let replaced = unsafe { sigaction(signal, &ignore) }?;
+    let is_ours = matches!(replaced.handler(), SigHandler::SigAction(handler) if handler as usize == ours());
+    // Another thread may have been quicker since the first look: its handler comes back.
+    let restored = if is_ours { previous } else { &replaced };
+    // SAFETY: what was installed before, by whoever could vouch for it.
+    unsafe { sigaction(signal, restored) }?;
+    Ok(is_ours)
+}
+
+/// The handler that is installed for `signal`.
+fn installed(signal: Signal) -> nix::Result<libc::sighandler_t> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is installed; the action is written if the call succeeds.
+    let result = unsafe { libc::sigaction(signal as i32, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: it has succeeded.
+    Errno::result(result).map(|_| unsafe { action.assume_init() }.sa_sigaction)
+}
+
+fn ours() -> libc::sighandler_t {
+    on_signal as extern "C" fn(_, _, _) as usize
 }
 
 /// Async-signal-safe: yes. It reads the interrupted registers, hands them to [`Thread::on_signal`], which is, and
 /// keeps `errno`.
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let entered = cycles::now();
     // SAFETY: `errno` of this thread.
     let errno = unsafe { *libc::__errno_location() };
     let thread = CURRENT.with(Cell::get);
@@ -67,7 +174,7 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
     let ours = unsafe { thread.as_ref() }.is_some_and(|thread| {
         // SAFETY: the kernel passes a valid `siginfo_t` and `ucontext_t` to a handler with SA_SIGINFO.
         let (info, registers) = unsafe { (signal_info(info), interrupted_registers(context)) };
-        thread.on_signal(&info, &registers)
+        thread.on_signal(&info, &registers, entered)
     });
     if !ours {
         call_previous(signal, info, context);
@@ -77,9 +184,10 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
 }
 
 fn call_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let Some(place) = place(signal) else { return };
     // Pair: the store in `install`; what is stored there is never freed.
     // SAFETY: null, or from `Box::into_raw`.
-    match unsafe { PREVIOUS.load(Ordering::Acquire).as_ref() }.map(SigAction::handler) {
+    match unsafe { place.previous.load(Ordering::Acquire).as_ref() }.map(SigAction::handler) {
         Some(SigHandler::Handler(handler)) => handler(signal),
         Some(SigHandler::SigAction(handler)) => handler(signal, info, context),
         _ => {}

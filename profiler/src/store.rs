@@ -27,6 +27,7 @@ pub struct StoreHook {
 
 impl StoreHook {
     pub(crate) fn new(shared: Arc<Shared>, store: impl AsContextMut, func: &Func) -> Result<Self, Error> {
+        shared.check_process()?;
         let context = layout::store_context(store, func)?;
         shared.stores.attach(context, shared.registry.handlers());
         Ok(Self { shared, context })
@@ -50,6 +51,9 @@ impl StoreHook {
     /// Large sets are cut, and when there are very many different ones, further ones are shown as one: see the profile's
     /// notices.
     pub fn set_labels(&self, labels: Labels) {
+        if !self.shared.process.is_current() {
+            return;
+        }
         self.shared.stores.set_labels(self.context, self.shared.labels.intern(labels));
     }
 }
@@ -75,6 +79,9 @@ impl StoreLabels {
 
 impl Drop for StoreHook {
     fn drop(&mut self) {
-        self.shared.stores.detach(self.context);
+        // In a forked process nothing looks the store up.
+        if self.shared.process.is_current() {
+            self.shared.stores.detach(self.context);
+        }
     }
 }

@@ -14,6 +14,7 @@ use flamewalk_collector::Channel;
 use flamewalk_handler::activation::{Activation, Activations, Next};
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::CodeTable;
+use flamewalk_handler::cycles;
 use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{Frame, HEADER_WORDS, Header, MIXED_LABELS};
@@ -78,21 +79,28 @@ impl Thread {
         })
     }
 
-    /// Begins sampling.
-    pub(crate) fn arm(&self, armed: Armed) -> Result<(), Error> {
+    /// Begins sampling, paused or not. To be called under the session's lock.
+    pub(crate) fn arm(&self, armed: Armed, paused: bool) -> Result<(), Error> {
         let armed = Box::into_raw(Box::new(armed));
         // Pair: the load in `on_signal`.
         let before = self.armed.swap(armed, Ordering::AcqRel);
         debug_assert!(before.is_null(), "armed twice");
         // SAFETY: just made; freed only by `disarm`, which the session's lock keeps from running now.
-        let started = unsafe { &(*armed).source }.start();
+        let started = if paused { Ok(()) } else { unsafe { &(*armed).source }.start() };
         if started.is_err() {
             self.disarm();
         }
         started
     }
 
-    /// Ends sampling. When this returns, the handler does not use what it was armed with any more.
+    /// Runs `act` with the event source, if the thread is armed. To be called under the session's lock.
+    pub(crate) fn with_source<R>(&self, act: impl FnOnce(&Source) -> R) -> Option<R> {
+        // SAFETY: null or made by `arm`; freed only by `disarm`, which the session's lock keeps from running now.
+        unsafe { self.armed.load(Ordering::Acquire).as_ref() }.map(|armed| act(&armed.source))
+    }
+
+    /// Ends sampling. To be called under the session's lock, or by the thread's last owner. When this returns, the
+    /// handler does not use what it was armed with any more.
     pub(crate) fn disarm(&self) {
         // SAFETY: null or made by `arm`; freed only below.
         let Some(armed) = (unsafe { self.armed.load(Ordering::Acquire).as_ref() }) else { return };
@@ -109,13 +117,19 @@ impl Thread {
     /// Handles a signal of this thread; `false` if it is not from its event source.
     ///
     /// Async-signal-safe: yes. It works on atomics, its own ring and memory that was shown to be valid.
-    pub(crate) fn on_signal(&self, info: &SignalInfo, registers: &Registers) -> bool {
+    ///
+    /// `entered` is the cycle counter at the signal's arrival.
+    pub(crate) fn on_signal(&self, info: &SignalInfo, registers: &Registers, entered: u64) -> bool {
+        // In a forked process, what this thread was armed with is the parent's.
+        if !self.shared.process.is_current() {
+            return false;
+        }
         let handlers = self.shared.registry.handlers();
         // SAFETY: the reader is this thread's, registered in `new`, and the signal is blocked while it is handled.
-        unsafe { handlers.read(&self.reader, |table| self.handle(info, registers, table)) }
+        unsafe { handlers.read(&self.reader, |table| self.handle(info, registers, table, entered)) }
     }
 
-    fn handle(&self, info: &SignalInfo, registers: &Registers, table: CodeTable<'_>) -> bool {
+    fn handle(&self, info: &SignalInfo, registers: &Registers, table: CodeTable<'_>, entered: u64) -> bool {
         // Pair: the swaps in `arm` and `disarm`.
         // SAFETY: null, or made by `arm`; `disarm` frees it only after this handler has left `read`.
         let Some(armed) = (unsafe { self.armed.load(Ordering::Acquire).as_ref() }) else { return false };
@@ -124,6 +138,7 @@ impl Thread {
             let fate = self.sample(armed, registers, table, ticks);
             armed.channel.counters.count(fate, ticks.count, ticks.weight);
         }
+        armed.channel.counters.took(cycles::now().saturating_sub(entered));
         true
     }
 
@@ -254,6 +269,9 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
+        if !self.shared.process.is_current() {
+            return;
+        }
         self.disarm();
         self.shared.registry.handlers().remove_reader(&self.reader);
     }
@@ -289,7 +307,7 @@ impl Current {
 }
 
 /// Runs `act` with the calling thread's [`Thread`] for this profiler, which is made if there is none. `None` if the thread
-/// is ending.
+/// is ending, or the process was forked from the profiler's.
 ///
 /// # Errors
 ///
@@ -298,6 +316,9 @@ pub(crate) fn with_current<R>(
     shared: &Arc<Shared>,
     act: impl FnOnce(&Thread) -> R,
 ) -> Result<Option<R>, Error> {
+    if !shared.process.is_current() {
+        return Ok(None);
+    }
     let with = |current: &Current| {
         let known = current.0.borrow().as_ref().is_some_and(|thread| Arc::ptr_eq(&thread.shared, shared));
         if !known {

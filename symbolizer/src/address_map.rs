@@ -28,6 +28,11 @@ impl AddressMap {
         AddressMap { section: section.into(), entries: OnceLock::new() }
     }
 
+    /// How much memory the section takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.section.len()
+    }
+
     fn entries(&self) -> &[Entry] {
         self.entries.get_or_init(|| {
             let decoded = iterate_address_map(&self.section).into_iter().flatten();

@@ -48,6 +48,20 @@ impl CodeImage {
         Self::parse_with(image, true)
     }
 
+    /// About how much memory its tables take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let tables = [
+            size_of_val(self.functions.as_slice()),
+            size_of_val(self.symbols.as_slice()),
+            size_of_val(self.trampoline_calls.as_slice()),
+            self.address_map.bytes(),
+            self.info.len(),
+            self.names.len(),
+            self.dwarf.len(),
+        ];
+        tables.iter().sum()
+    }
+
     /// Like [`parse`](Self::parse), without the DWARF: for an image whose guest's binary is at hand.
     ///
     /// # Errors

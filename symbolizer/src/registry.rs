@@ -71,6 +71,8 @@ struct Image {
     /// How many readers have not let go of it since.
     holders: usize,
     symbolizer: Arc<Mutex<Symbolizer>>,
+    /// What its tables take, the handlers' included.
+    table_bytes: usize,
 }
 
 /// What a look-up by address has to know.
@@ -156,7 +158,8 @@ impl CodeRegistry {
             images.live.insert(text.start, Place { end: text.end, first_generation, id });
         }
         let symbolizer = Arc::new(Mutex::new(symbolizer));
-        images.by_id.insert(id, Image { text, retired: None, holders: 0, symbolizer });
+        let table_bytes = image.bytes().saturating_add(size_of_val(image.functions()));
+        images.by_id.insert(id, Image { text, retired: None, holders: 0, symbolizer, table_bytes });
         Ok(id)
     }
 
@@ -202,6 +205,12 @@ impl CodeRegistry {
     /// How many images are kept, retired ones included.
     pub fn image_count(&self) -> usize {
         self.images().by_id.len()
+    }
+
+    /// How many bytes the tables of all images take that are kept: functions, addresses, names. Not included are
+    /// guests' binaries, and what was looked up in them.
+    pub fn table_bytes(&self) -> usize {
+        self.images().by_id.values().map(|image| image.table_bytes).sum()
     }
 
     fn images(&self) -> MutexGuard<'_, Images> {

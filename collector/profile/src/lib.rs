@@ -70,6 +70,7 @@ pub mod native;
 mod origin;
 pub mod pprof;
 mod profile;
+mod resources;
 pub mod speedscope;
 mod statistics;
 
@@ -81,4 +82,5 @@ pub use metadata::{EndReason, Event, Metadata, Unit};
 pub use names::{NameId, Names, printable};
 pub use origin::{Headroom, Labels, LabelsId, Origin, Thread, ThreadId};
 pub use profile::{FrameId, Profile, Sample, Stack, StackId};
+pub use resources::{Memory, Resources};
 pub use statistics::{Imbalance, Statistics, Tally};

@@ -95,6 +95,8 @@ pub struct Metadata {
     pub slice: Option<Duration>,
     /// How long it lasted, by the wall clock.
     pub duration: Option<Duration>,
+    /// How much of that sampling was paused.
+    pub paused: Option<Duration>,
     /// How the run ended.
     pub end: Option<EndReason>,
     /// What the user should know about the profile's quality, one sentence each.

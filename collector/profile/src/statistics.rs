@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
+use crate::Resources;
+
 /// How many samples, and what they stand for.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Tally {
@@ -42,6 +44,8 @@ pub struct Statistics {
     pub lost: BTreeMap<Cow<'static, str>, Tally>,
     /// Why the walks of the delivered samples ended, by reason, such as `entry trampoline`.
     pub walk_ends: BTreeMap<Cow<'static, str>, Tally>,
+    /// What the profiler itself took.
+    pub resources: Resources,
 }
 
 impl Statistics {

@@ -36,6 +36,7 @@ extern crate std;
 pub mod activation;
 pub mod arch;
 pub mod code;
+pub mod cycles;
 pub mod host;
 pub mod memory;
 pub mod record;

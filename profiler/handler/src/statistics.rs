@@ -116,6 +116,7 @@ pub struct Counters {
     delivered: AtomicTally,
     outside: AtomicTally,
     lost: [AtomicTally; LossCause::ALL.len()],
+    handler_cycles: AtomicU64,
 }
 
 impl Counters {
@@ -130,6 +131,18 @@ impl Counters {
         if let Some(tally) = tally {
             tally.add(ticks, weight);
         }
+    }
+
+    /// Adds to the time that the handler has taken, in cycles; see [`cycles`](crate::cycles). Called by the one thread
+    /// that owns the counters.
+    pub fn took(&self, cycles: u64) {
+        let sum = self.handler_cycles.load(Ordering::Relaxed).wrapping_add(cycles);
+        self.handler_cycles.store(sum, Ordering::Relaxed);
+    }
+
+    /// The time that the handler has taken so far, in cycles.
+    pub fn handler_cycles(&self) -> u64 {
+        self.handler_cycles.load(Ordering::Relaxed)
     }
 
     /// All ticks.

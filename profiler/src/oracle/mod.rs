@@ -12,6 +12,7 @@
 mod bench;
 mod checker;
 mod corpus;
+mod dormant;
 mod instruction;
 mod matrix;
 mod shadow;

@@ -5,6 +5,7 @@
 
 mod perf;
 mod period;
+mod schedule;
 mod timer;
 
 use std::io;
@@ -18,7 +19,7 @@ pub(crate) use perf::PerfSource;
 pub(crate) use timer::{Clock, TimerSource};
 
 /// The highest rate: above it, signals begin to starve the program that is profiled.
-pub(crate) const MAX_RATE: u32 = 20_000;
+const MAX_RATE: u32 = 20_000;
 
 /// What a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +84,7 @@ impl Plan {
         signal: Signal,
         probe: Probe,
     ) -> Result<(Self, Vec<String>), Error> {
-        if rate == 0 || rate > MAX_RATE {
-            return Err(Error::Rate { rate, max: MAX_RATE });
-        }
+        check_rate(rate)?;
         let mut notices = Vec::new();
         let engine = match event {
             Event::Wall => Engine::Timer(Clock::Monotonic),
@@ -113,9 +112,25 @@ impl Plan {
         Ok((Self { event, rate, signal, engine }, notices))
     }
 
+    /// The same at another rate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rate`] if it is out of range; [`Error::NoEvent`] if the kernel does not have the event at this rate.
+    pub(crate) fn at_rate(self, rate: u32) -> Result<Self, Error> {
+        check_rate(rate)?;
+        if let Engine::Perf { event, user_only } = self.engine
+            && rate > self.rate
+        {
+            // The kernel bounds the rates of perf events.
+            PerfSource::probe(event, rate, user_only).map_err(|source| refused(self.event, source))?;
+        }
+        Ok(Self { rate, ..self })
+    }
+
     /// Nanoseconds from tick to tick, for events that are time.
     pub(crate) fn period(&self) -> u64 {
-        1_000_000_000 / u64::from(self.rate)
+        period_of(self.rate)
     }
 
     /// Arms the source on a thread of this process, without starting it.
@@ -127,6 +142,17 @@ impl Plan {
             Engine::Timer(clock) => TimerSource::create(clock, self, thread_id).map(Source::Timer),
         }
     }
+}
+
+/// # Errors
+///
+/// [`Error::Rate`] if the rate is out of range.
+pub(crate) fn check_rate(rate: u32) -> Result<(), Error> {
+    if rate == 0 || rate > MAX_RATE { Err(Error::Rate { rate, max: MAX_RATE }) } else { Ok(()) }
+}
+
+fn period_of(rate: u32) -> u64 {
+    1_000_000_000 / u64::from(rate)
 }
 
 fn open(event: PerfEvent, rate: u32, probe: Probe, notices: &mut Vec<String>) -> io::Result<Engine> {
@@ -153,7 +179,8 @@ fn refused(event: Event, source: io::Error) -> Error {
 }
 
 impl Source {
-    /// Starts the ticks.
+    /// Starts the ticks, or lets them go on after a stop. What was counted between the last tick and the stop falls on
+    /// the next one.
     pub(crate) fn start(&self) -> Result<(), Error> {
         match self {
             Self::Perf(source) => source.start(),
@@ -166,6 +193,14 @@ impl Source {
         match self {
             Self::Perf(source) => source.stop(),
             Self::Timer(source) => source.stop(),
+        }
+    }
+
+    /// Changes the rate, in Hz. What was counted since the last tick falls on the next one.
+    pub(crate) fn set_rate(&self, rate: u32) -> Result<(), Error> {
+        match self {
+            Self::Perf(source) => source.set_rate(rate),
+            Self::Timer(source) => source.set_rate(rate),
         }
     }
 

@@ -43,7 +43,8 @@ pub(crate) struct PerfSource {
     counter: Counter,
     descriptor: i32,
     buffer: Buffer,
-    period: u64,
+    /// In nanoseconds.
+    period: AtomicU64,
     /// `None` for events that are not time: there the kernel adjusts the period to the rate.
     varying: Option<Mutex<VaryingPeriod>>,
     /// Weigh by overflows instead of by count; see the module's documentation.
@@ -80,7 +81,7 @@ impl PerfSource {
             counter,
             descriptor,
             buffer,
-            period: plan.period(),
+            period: AtomicU64::new(plan.period()),
             varying: event.is_time().then(|| VaryingPeriod::new(plan.period()).into()),
             by_period: user_only && event.is_time(),
             counted: AtomicU64::new(0),
@@ -98,12 +99,39 @@ impl PerfSource {
     }
 
     pub(super) fn vary_period(&self) {
-        const PERF_EVENT_IOC_PERIOD: libc::c_ulong = 0x4008_2404;
         let Some(varying) = &self.varying else { return };
-        let Some(period) = varying.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
+        // Held until the kernel has the period, so that an older one cannot follow a newer one.
+        let mut varying = varying.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(period) = varying.next()
+            && let Err(error) = self.set_period(period)
+        {
+            tracing::warn!("{error}");
+        }
+    }
+
+    pub(super) fn set_rate(&self, rate: u32) -> Result<(), Error> {
+        // Pair: the load in `ticks`. Overflows that are not handled yet weigh the new period, if it is used at all.
+        self.period.store(super::period_of(rate), Ordering::Relaxed);
+        match &self.varying {
+            Some(varying) => {
+                let mut varying = varying.lock().unwrap_or_else(PoisonError::into_inner);
+                let period = varying.set_rate(rate);
+                self.set_period(period)
+            }
+            // An event whose period the kernel adjusts takes a rate here.
+            None => self.set_period(u64::from(rate)),
+        }
+    }
+
+    fn set_period(&self, period: u64) -> Result<(), Error> {
+        const PERF_EVENT_IOC_PERIOD: libc::c_ulong = 0x4008_2404;
         // SAFETY: an `ioctl` on a descriptor that is open, which reads 64 bits from the address.
-        if unsafe { libc::ioctl(self.descriptor, PERF_EVENT_IOC_PERIOD, &raw const period) } == -1 {
-            tracing::warn!("cannot change the period of a perf event: {}", io::Error::last_os_error());
+        match unsafe { libc::ioctl(self.descriptor, PERF_EVENT_IOC_PERIOD, &raw const period) } {
+            -1 => Err(Error::System {
+                action: "change the period of a perf event",
+                source: io::Error::last_os_error(),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -119,7 +147,8 @@ impl PerfSource {
         };
         let before = self.counted.swap(count, Ordering::Relaxed);
         let weight = match self.by_period {
-            true => self.period.saturating_mul(overflows.number),
+            // Pair: the store in `set_rate`.
+            true => self.period.load(Ordering::Relaxed).saturating_mul(overflows.number),
             false => count.saturating_sub(before),
         };
         Some(Ticks { count: overflows.number, weight, time })

@@ -35,6 +35,13 @@ impl VaryingPeriod {
         Self { mean, changed: Instant::now(), random: RandomState::new(), draws: 0 }
     }
 
+    /// Changes the mean to that of `rate` Hz and returns a new period in nanoseconds.
+    pub(super) fn set_rate(&mut self, rate: u32) -> u64 {
+        self.mean = super::period_of(rate);
+        self.changed = Instant::now();
+        self.draw()
+    }
+
     /// A new period in nanoseconds, if it is time for one.
     pub(super) fn next(&mut self) -> Option<u64> {
         if self.changed.elapsed() < Duration::from_nanos(self.mean).saturating_mul(MIN_TICKS) {

@@ -1,9 +1,17 @@
 //! POSIX timers: a tick each period of a clock.
 //!
 //! A timer has at most one signal on its way. Expirations that happen meanwhile are counted by the kernel and
-//! come with the signal as its overrun. On the wall clock a sample weighs the time since the one before it, which
-//! the vDSO tells without a system call. The thread's CPU time cannot be had that way: there, each expiration
-//! weighs a period, which therefore does not vary.
+//! come with the signal as its overrun. A sample weighs the time since the one before it, by a clock that stands still
+//! while the timer is stopped:
+//!
+//! ```text
+//!   clock      ───┬────────────┬╌╌╌╌╌╌╌╌╌╌╌╌╌╌┬────────────▶
+//!                 start        stop           start
+//!   run time      0────────────▶              ▶────────────▶    = clock - offset
+//! ```
+//!
+//! On the wall clock the handler reads the clock: the vDSO tells without a system call. The thread's CPU time cannot
+//! be had that way. There, the expirations since the timer was set tell: the n-th comes at `base + n * period`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +22,8 @@ use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use super::period::VaryingPeriod;
-use super::{Plan, SignalInfo, Ticks};
+use super::schedule::Schedule;
+use super::{Plan, SignalInfo, Ticks, period_of};
 use crate::error::Error;
 
 /// `si_code` of a timer's signal.
@@ -57,17 +66,23 @@ pub(crate) fn kernel_tick_rate() -> Option<f64> {
 pub(crate) struct TimerSource {
     timer: Mutex<RunningTimer>,
     clock: Clock,
-    period: u64,
     /// What the timer's signals carry, to be told from other timers'.
     value: usize,
-    /// When the last tick was handled, or the timer started. The handler's once that has happened.
-    last: AtomicU64,
+    schedule: Schedule,
+    /// Run time of the last tick. Handler only.
+    counted: AtomicU64,
 }
 
 struct RunningTimer {
     timer: Timer,
-    is_running: bool,
+    clock: ClockId,
+    /// In nanoseconds.
+    period: u64,
     varying: VaryingPeriod,
+    /// What the clock is ahead of the run time, in nanoseconds; while stopped, as of the stop.
+    offset: u64,
+    /// When it was stopped, by its clock; `None` while it runs.
+    stopped: Option<u64>,
 }
 
 // SAFETY: a POSIX timer belongs to the process; any of its threads may set it.
@@ -85,11 +100,23 @@ impl TimerSource {
         let value = (thread_id as usize) ^ 0x666c_616d_6577_616c;
         let notify =
             SigevNotify::SigevThreadId { signal: plan.signal, thread_id, si_value: value.cast_signed() };
-        let timer = Timer::new(clock.of_thread(thread_id), SigEvent::new(notify))
-            .map_err(Error::system("create a timer"))?;
-        let period = plan.period();
-        let timer = RunningTimer { timer, is_running: false, varying: VaryingPeriod::new(period) };
-        Ok(Self { timer: timer.into(), clock, period, value, last: AtomicU64::new(0) })
+        let thread_clock = clock.of_thread(thread_id);
+        let timer = RunningTimer {
+            timer: Timer::new(thread_clock, SigEvent::new(notify))
+                .map_err(Error::system("create a timer"))?,
+            clock: thread_clock,
+            period: plan.period(),
+            varying: VaryingPeriod::new(plan.period()),
+            offset: 0,
+            stopped: Some(0),
+        };
+        Ok(Self {
+            timer: timer.into(),
+            clock,
+            value,
+            schedule: Schedule::default(),
+            counted: AtomicU64::new(0),
+        })
     }
 
     fn timer(&self) -> MutexGuard<'_, RunningTimer> {
@@ -98,29 +125,56 @@ impl TimerSource {
 
     pub(super) fn start(&self) -> Result<(), Error> {
         let mut timer = self.timer();
-        self.last.store(monotonic_time(), Ordering::Relaxed);
-        timer.is_running = true;
-        timer.set(self.period).map_err(Error::system("start a timer"))
+        let Some(stopped) = timer.stopped else { return Ok(()) };
+        let now = timer.now().map_err(Error::system("read a thread's clock"))?;
+        timer.offset = timer.offset.saturating_add(now.saturating_sub(stopped));
+        timer.stopped = None;
+        self.set(&mut timer, now).map_err(Error::system("start a timer"))
     }
 
     pub(super) fn stop(&self) {
         let mut timer = self.timer();
-        timer.is_running = false;
+        if timer.stopped.is_some() {
+            return;
+        }
         // A timer that cannot be stopped here is deleted when it is dropped.
-        if let Err(error) = timer.set(0) {
+        if let Err(error) = timer.disarm() {
             tracing::warn!("cannot stop a timer: {error}");
         }
+        // The clock of a thread that has ended cannot be read, and does not matter any more.
+        timer.stopped = Some(timer.now().unwrap_or(0));
+    }
+
+    pub(super) fn set_rate(&self, rate: u32) -> Result<(), Error> {
+        let mut timer = self.timer();
+        timer.period = match self.clock {
+            Clock::Monotonic => timer.varying.set_rate(rate),
+            Clock::ThreadCpu => period_of(rate),
+        };
+        if timer.stopped.is_some() {
+            return Ok(());
+        }
+        let changed = timer.disarm().and_then(|()| timer.now()).and_then(|now| self.set(&mut timer, now));
+        changed.map_err(Error::system("change the rate of a timer"))
     }
 
     pub(super) fn vary_period(&self) {
         let mut timer = self.timer();
         if self.clock == Clock::Monotonic
-            && timer.is_running
+            && timer.stopped.is_none()
             && let Some(period) = timer.varying.next()
-            && let Err(error) = timer.set(period)
         {
-            tracing::warn!("cannot change a timer: {error}");
+            timer.period = period;
+            if let Err(error) = timer.arm_from(None) {
+                tracing::warn!("cannot change a timer: {error}");
+            }
         }
+    }
+
+    /// Has the timer expire each period from `now` on. It must not be armed.
+    fn set(&self, timer: &mut RunningTimer, now: u64) -> nix::Result<()> {
+        self.schedule.set(now.saturating_sub(timer.offset), timer.period, timer.offset);
+        timer.arm_from((self.clock == Clock::ThreadCpu).then_some(now))
     }
 
     pub(super) fn ticks(&self, info: &SignalInfo) -> Option<Ticks> {
@@ -129,24 +183,47 @@ impl TimerSource {
         }
         let time = monotonic_time();
         let count = u64::from(info.overrun.max(0).unsigned_abs()).saturating_add(1);
-        let weight = match self.clock {
-            Clock::Monotonic => time.saturating_sub(self.last.swap(time, Ordering::Relaxed)),
-            Clock::ThreadCpu => count.saturating_mul(self.period),
+        let run_time = match self.clock {
+            Clock::Monotonic => self.schedule.offset().map(|offset| time.saturating_sub(offset)),
+            Clock::ThreadCpu => self.schedule.expired(count),
         };
-        Some(Ticks { count, weight, time })
+        // A signal that comes late, after the timer was set anew, can be ahead: the next ones make up for it.
+        let before = self.counted.load(Ordering::Relaxed);
+        let run_time = run_time.unwrap_or(before).max(before);
+        self.counted.store(run_time, Ordering::Relaxed);
+        Some(Ticks { count, weight: run_time.saturating_sub(before), time })
     }
 }
 
 impl RunningTimer {
-    /// Expires each `period` nanoseconds from now on; never, if it is 0.
-    fn set(&mut self, period: u64) -> nix::Result<()> {
-        let period = Duration::from_nanos(period).into();
-        self.timer.set(Expiration::Interval(period), TimerSetTimeFlags::empty())
+    /// The time of its clock, in nanoseconds.
+    fn now(&self) -> nix::Result<u64> {
+        clock_gettime(self.clock).map(nanoseconds)
+    }
+
+    fn disarm(&mut self) -> nix::Result<()> {
+        self.timer.set(Expiration::Interval(Duration::ZERO.into()), TimerSetTimeFlags::empty())
+    }
+
+    /// Expires each period from now on, or from a time of its clock.
+    fn arm_from(&mut self, now: Option<u64>) -> nix::Result<()> {
+        let period = Duration::from_nanos(self.period);
+        match now {
+            None => self.timer.set(Expiration::Interval(period.into()), TimerSetTimeFlags::empty()),
+            Some(now) => {
+                let first = Duration::from_nanos(now.saturating_add(self.period));
+                let expiration = Expiration::IntervalDelayed(first.into(), period.into());
+                self.timer.set(expiration, TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+            }
+        }
     }
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`. The vDSO answers, without a system call.
 fn monotonic_time() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
-    (now.tv_sec().unsigned_abs()).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec().unsigned_abs())
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, nanoseconds)
+}
+
+fn nanoseconds(time: nix::sys::time::TimeSpec) -> u64 {
+    (time.tv_sec().unsigned_abs()).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec().unsigned_abs())
 }

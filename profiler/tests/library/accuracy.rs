@@ -7,17 +7,11 @@ use std::time::Instant;
 
 use flamewalk::Profiler;
 use flamewalk_guests::{HOST_CALL_SHARE, KNOWN_ANSWER};
-use nix::time::{ClockId, clock_gettime};
 
-use crate::support::{KnownAnswer, alone, options, share, stop};
+use crate::support::{KnownAnswer, alone, options, share, stop, thread_cpu_time};
 
 /// Rounds for 6,000 samples: a round takes about a millisecond.
 const ROUNDS: u32 = 6_500;
-
-fn thread_cpu_time() -> f64 {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
-    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
-}
 
 /// Runs the guest until there are enough samples and returns how much of the time there is in the profile.
 fn measure(event: &str, rate: u32, rounds: u32, least: u64, time: impl Fn() -> f64) {

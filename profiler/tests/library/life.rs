@@ -10,12 +10,6 @@ use crate::support::{KnownAnswer, alone, options, share, stop};
 
 const ROUNDS: u32 = 100;
 
-/// What `run` gives, without a profiler.
-fn truth(guest: &KnownAnswer) -> u64 {
-    let (mut store, run) = guest.instantiate(|| {});
-    run.call(&mut store, ROUNDS).unwrap()
-}
-
 #[test]
 fn what_is_out_of_order_is_an_error() {
     let _alone = alone();
@@ -118,7 +112,7 @@ fn a_store_that_is_not_attached_is_not_sampled() {
 fn a_dropped_profiler_leaves_stores_that_work() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    let truth = truth(&guest);
+    let truth = guest.truth(ROUNDS);
     let (mut store, run) = guest.instantiate(|| {});
     for running in [true, false] {
         let profiler = Profiler::new(options("cpu", 4_999)).unwrap();
@@ -137,7 +131,7 @@ fn a_dropped_profiler_leaves_stores_that_work() {
 fn it_can_be_dropped_in_a_host_call() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    let truth = truth(&guest);
+    let truth = guest.truth(ROUNDS);
     let profiler = Arc::new(Mutex::new(Some(Profiler::new(options("cpu", 20_000)).unwrap())));
     let to_drop = Arc::clone(&profiler);
     let (mut store, run) = guest.instantiate(move || drop(to_drop.lock().unwrap().take()));
@@ -157,7 +151,7 @@ fn it_can_be_dropped_in_a_host_call() {
 fn it_can_be_started_and_stopped_in_a_host_call() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    let truth = truth(&guest);
+    let truth = guest.truth(ROUNDS);
     let profiler = Arc::new(Profiler::new(options("cpu", 20_000)).unwrap());
     guest.register(&profiler);
     let profiles = Arc::new(Mutex::new(Vec::new()));
@@ -207,7 +201,7 @@ fn a_store_can_be_dropped_while_it_is_running() {
 fn every_thread_that_runs_an_attached_store_is_sampled() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    let truth = truth(&guest);
+    let truth = guest.truth(ROUNDS);
     let profiler = Profiler::new(options("cpu", 4_999)).unwrap();
     guest.register(&profiler);
     profiler.start().unwrap();
@@ -237,7 +231,7 @@ fn every_thread_that_runs_an_attached_store_is_sampled() {
 fn it_can_be_dropped_while_another_thread_is_in_the_guest() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    let truth = truth(&guest);
+    let truth = guest.truth(ROUNDS);
     for _ in 0..10 {
         let (inside, is_inside) = std::sync::mpsc::channel();
         let profiler = Profiler::new(options("cpu", 20_000)).unwrap();

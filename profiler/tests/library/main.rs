@@ -2,11 +2,15 @@
 
 mod accuracy;
 mod churn;
+mod control;
 mod events;
+mod forks;
 mod hooks;
 mod life;
 mod loading;
 mod programs;
+mod signals;
 mod sums;
 mod support;
 mod tenants;
+mod threads;

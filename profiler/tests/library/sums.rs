@@ -9,7 +9,7 @@ use flamewalk::{Error, Event, Guest as Registered, Profiler};
 use flamewalk_guests::Guest;
 use wasmtime::{Engine, Instance, Module, Store};
 
-use crate::support::{KnownAnswer, alone, check_sums, kinds, options, stop};
+use crate::support::{KnownAnswer, SetOnDrop, alone, check_sums, kinds, options, stop};
 
 #[test]
 fn sums_agree_for_every_event() {
@@ -123,15 +123,6 @@ fn a_deep_stack_is_cut_at_its_root() {
     assert_eq!((of_ends("frame limit"), of_ends("entry of the guest")), (cut, whole), "{ends:?}");
 }
 
-/// Ends the thread that waits for it however the test ends.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A snapshot is a profile like any other, although samples arrive while it is taken.
 #[test]
 fn sums_agree_while_sampling_goes_on() {
@@ -185,4 +176,40 @@ fn questions_without_pause_do_not_keep_the_rings_from_being_drained() {
     assert_eq!(statistics.total_lost().samples, 0, "{statistics:?}");
     // More than the ring holds: a record has at least the header and a frame.
     assert!(profile.total().samples > (1 << 11) / 5, "{statistics:?}");
+}
+
+/// What the profiler takes, as numbers.
+#[test]
+fn statistics_say_what_the_profiler_takes() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let profiler = Profiler::new(options("cpu", 4_999)).unwrap();
+    guest.register(&profiler);
+    let (mut store, run) = guest.instantiate(|| {});
+    profiler.attach(&mut store).unwrap();
+    profiler.start().unwrap();
+    run.call(&mut store, 100).unwrap();
+    let first = profiler.statistics().unwrap();
+    run.call(&mut store, 300).unwrap();
+    let profile = stop(&profiler);
+    let last = &profile.metadata.statistics;
+    // Each tick takes at least two reads of the counter, which are some nanoseconds, and is part of the time that it
+    // samples: what handlers take together is a small part of that.
+    for statistics in [&first, last] {
+        let per_tick = statistics.resources.handler_time.as_nanos() as u64 / statistics.ticks.samples;
+        assert!(per_tick > 2, "{statistics:?}");
+        assert!(
+            statistics.resources.handler_time.as_nanos() as u64 <= statistics.ticks.weight / 2,
+            "{statistics:?}"
+        );
+    }
+    let (before, after) = (&first.resources, &last.resources);
+    assert!(after.handler_time > before.handler_time);
+    assert!((1..=after.ring_size).contains(&after.ring_high_water), "{after:?}");
+    // There is one thread; at the stop its ring is freed.
+    assert_eq!((before.memory.rings, after.memory.rings), (before.ring_size, 0));
+    assert!(before.memory.stacks > 0 && before.memory.total() > before.memory.rings, "{before:?}");
+    // The guest, and nothing that was left from another profiler.
+    assert_eq!((after.threads, after.stores, after.images), (1, 1, 1));
+    assert!(after.memory.tables > guest.module.text().len() as u64 / 100, "{after:?}");
 }

@@ -1,11 +1,17 @@
 //! Embeddings of the guests, and what is asked of their profiles.
 
 use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flamewalk::profile::{FrameKind, Metadata, Names, Profile, Stack};
 use flamewalk::{Guest as Registered, Options, Profiler};
 use flamewalk_guests::{Guest, chain};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{ForkResult, fork};
 use wasmtime::{Engine, Linker, Module, Store, TypedFunc};
 
 /// There is one profiler in a process at a time, and so one test.
@@ -39,6 +45,12 @@ impl KnownAnswer {
         profiler.register_module(&self.module, guest).unwrap();
     }
 
+    /// What `run` gives, without a profiler.
+    pub(crate) fn truth(&self, rounds: u32) -> u64 {
+        let (mut store, run) = self.instantiate(|| {});
+        run.call(&mut store, rounds).unwrap()
+    }
+
     /// A store with the guest's `run`. The host call does its work, then `and_then`.
     pub(crate) fn instantiate(
         &self,
@@ -54,6 +66,56 @@ impl KnownAnswer {
         let instance = linker.instantiate(&mut store, &self.module).unwrap();
         let run = instance.get_typed_func(&mut store, "run").unwrap();
         (store, run)
+    }
+}
+
+/// Ends the threads that wait for it however the test ends.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Seconds of CPU time that the calling thread has had.
+pub(crate) fn thread_cpu_time() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
+}
+
+/// By how many seconds the kernel's clocks may disagree about the calling thread so far: it charges a context switch to
+/// `cpu-clock` and not to the thread's CPU time. That is a few microseconds on an idle machine and more on one whose
+/// caches are fought over.
+pub(crate) fn switching_time() -> f64 {
+    const SECONDS_PER_SWITCH: f64 = 30e-6;
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    let switches = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+    switches as f64 * SECONDS_PER_SWITCH
+}
+
+/// Runs `child` in a fork of this process and fails if it does.
+///
+/// The child has this thread only. A lock that another one holds is never released there, so that a child that waits for
+/// one is ended by the kernel after a minute.
+pub(crate) fn in_child(child: impl FnOnce()) {
+    // SAFETY: the child allocates, which the system's allocator allows there, and takes no lock but its own.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            nix::unistd::alarm::set(60);
+            // Not even a panic's message may wait for a lock.
+            std::panic::set_hook(Box::new(|panic| {
+                let message = format!("in the child: {panic}\n");
+                let _ = nix::unistd::write(std::io::stderr(), message.as_bytes());
+            }));
+            let ended = catch_unwind(AssertUnwindSafe(child));
+            // SAFETY: ends the child without anything that is the parent's.
+            unsafe { libc::_exit(if ended.is_ok() { 0 } else { 1 }) }
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).unwrap();
+            assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+        }
     }
 }
 

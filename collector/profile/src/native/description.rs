@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::malformed;
-use crate::{EndReason, Event, Metadata, ProfileError, Statistics, Tally, Unit};
+use crate::{EndReason, Event, Memory, Metadata, ProfileError, Resources, Statistics, Tally, Unit};
 
 #[derive(Deserialize, Serialize)]
 pub(super) struct Description {
@@ -24,6 +24,7 @@ pub(super) struct Description {
     start: Option<Time>,
     slice: Option<Duration>,
     duration: Option<Duration>,
+    paused: Option<Duration>,
     end: Option<End>,
     notices: Vec<String>,
     ticks: StoredTally,
@@ -31,6 +32,54 @@ pub(super) struct Description {
     outside: StoredTally,
     lost: Vec<(String, StoredTally)>,
     walk_ends: Vec<(String, StoredTally)>,
+    resources: StoredResources,
+}
+
+#[derive(Deserialize, Serialize)]
+struct StoredResources {
+    handler_time: Duration,
+    ring_high_water: u64,
+    ring_size: u64,
+    rings: u64,
+    stacks: u64,
+    tables: u64,
+    threads: u64,
+    stores: u64,
+    images: u64,
+}
+
+impl From<Resources> for StoredResources {
+    fn from(resources: Resources) -> Self {
+        // Named one by one, so that a new field cannot be forgotten.
+        let Resources {
+            handler_time,
+            ring_high_water,
+            ring_size,
+            memory: Memory { rings, stacks, tables },
+            threads,
+            stores,
+            images,
+        } = resources;
+        Self { handler_time, ring_high_water, ring_size, rings, stacks, tables, threads, stores, images }
+    }
+}
+
+impl From<StoredResources> for Resources {
+    fn from(stored: StoredResources) -> Self {
+        let StoredResources {
+            handler_time,
+            ring_high_water,
+            ring_size,
+            rings,
+            stacks,
+            tables,
+            threads,
+            stores,
+            images,
+        } = stored;
+        let memory = Memory { rings, stacks, tables };
+        Self { handler_time, ring_high_water, ring_size, memory, threads, stores, images }
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -86,9 +135,10 @@ impl Description {
             start,
             slice,
             duration,
+            paused,
             end,
             notices,
-            statistics: Statistics { ticks, delivered, outside, lost, walk_ends },
+            statistics: Statistics { ticks, delivered, outside, lost, walk_ends, resources },
         } = metadata;
         let tallies = |tallies: &BTreeMap<Cow<str>, Tally>| {
             tallies.iter().map(|(name, &tally)| (name.to_string(), tally.into())).collect()
@@ -111,6 +161,7 @@ impl Description {
             }),
             slice: *slice,
             duration: *duration,
+            paused: *paused,
             end: end.as_ref().map(|end| match end {
                 EndReason::Finished => End::Finished,
                 EndReason::ExitStatus(status) => End::ExitStatus(*status),
@@ -123,6 +174,7 @@ impl Description {
             outside: (*outside).into(),
             lost: tallies(lost),
             walk_ends: tallies(walk_ends),
+            resources: (*resources).into(),
         }
     }
 
@@ -155,6 +207,7 @@ impl Description {
             start,
             slice: self.slice,
             duration: self.duration,
+            paused: self.paused,
             end: self.end.map(|end| match end {
                 End::Finished => EndReason::Finished,
                 End::ExitStatus(status) => EndReason::ExitStatus(status),
@@ -168,6 +221,7 @@ impl Description {
                 outside: self.outside.into(),
                 lost: tallies(self.lost),
                 walk_ends: tallies(self.walk_ends),
+                resources: self.resources.into(),
             },
         })
     }

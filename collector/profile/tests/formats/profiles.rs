@@ -81,11 +81,13 @@ fn metadata() -> impl Strategy<Value = Metadata> {
         span.clone().prop_map(|before| SystemTime::UNIX_EPOCH - before),
     ];
     let texts = (option::of(name()), option::of(name()), vec(name(), 0..4), vec(name(), 0..4));
-    let times = (option::of(start), option::of(span.clone()), option::of(span));
+    let times =
+        (option::of(start), option::of(span.clone()), option::of(span.clone()), option::of(span.clone()));
     let counts = (
         vec(tally(u64::MAX), 3),
         btree_map(name(), tally(u64::MAX), 0..3),
         btree_map(name(), tally(u64::MAX), 0..3),
+        (span, any::<[u64; 8]>()),
     );
     (event, texts, rate(), rate(), any::<Option<u64>>(), times, option::of(end), counts).prop_map(
         |(event, texts, asked_rate, real_rate, period, times, end, counts)| {
@@ -93,12 +95,17 @@ fn metadata() -> impl Strategy<Value = Metadata> {
             metadata.event = event;
             (metadata.engine, metadata.guest, metadata.command, metadata.notices) = texts;
             (metadata.asked_rate, metadata.real_rate, metadata.period) = (asked_rate, real_rate, period);
-            (metadata.start, metadata.slice, metadata.duration) = times;
+            (metadata.start, metadata.slice, metadata.duration, metadata.paused) = times;
             metadata.end = end;
             let statistics = &mut metadata.statistics;
             [statistics.ticks, statistics.delivered, statistics.outside] = counts.0.try_into().unwrap();
             statistics.lost = counts.1.into_iter().map(|(cause, tally)| (cause.into(), tally)).collect();
             statistics.walk_ends = counts.2.into_iter().map(|(end, tally)| (end.into(), tally)).collect();
+            let resources = &mut statistics.resources;
+            resources.handler_time = counts.3.0;
+            [resources.ring_high_water, resources.ring_size, resources.threads, ..] = counts.3.1;
+            [.., resources.stores, resources.images, _, _, _] = counts.3.1;
+            [.., resources.memory.rings, resources.memory.stacks, resources.memory.tables] = counts.3.1;
             metadata
         },
     )

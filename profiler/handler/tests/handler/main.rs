@@ -6,6 +6,7 @@ use flamewalk_handler::activation::{Activation, ExitState, ExitStateLayout};
 
 mod aarch64;
 mod agreement;
+mod cycles;
 mod ends;
 mod host;
 mod hostile;

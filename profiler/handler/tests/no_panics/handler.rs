@@ -7,6 +7,7 @@ use core::ops::ControlFlow;
 use flamewalk_handler::activation::{Activation, ActivationLayout, Activations, Next};
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::CodeTable;
+use flamewalk_handler::cycles;
 use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
 use flamewalk_handler::record::{HEADER_WORDS, Header};
@@ -44,6 +45,7 @@ pub struct Thread {
 /// None: it is never run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom: usize, top: usize, youngest: usize, limit: usize) {
+    let entered = cycles::now();
     let sample = |table: CodeTable<'_>| {
         let mut writer = thread.ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| writer.push(0).is_err());
@@ -84,4 +86,5 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
     #[cfg(control)]
     assert!(limit < top);
     thread.counters.count(fate, 1, 1);
+    thread.counters.took(cycles::now().saturating_sub(entered));
 }

@@ -1,0 +1,249 @@
+//! Threads: set up when they first run a guest, accounted for one by one, and gone without a trace.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use flamewalk::Profiler;
+use flamewalk::profile::Resources;
+
+use crate::support::{KnownAnswer, alone, in_child, options, share, stop, switching_time, thread_cpu_time};
+
+const EVENTS: [&str; 3] = ["cpu", "cpu-timer", "wall"];
+
+/// What the process holds: open files, timers, tasks.
+fn held() -> [usize; 3] {
+    let entries = |folder: &str| std::fs::read_dir(folder).unwrap().count();
+    let timers = std::fs::read_to_string("/proc/self/timers")
+        .expect("the kernel lists timers (CONFIG_CHECKPOINT_RESTORE)");
+    let timers = timers.lines().filter(|line| line.starts_with("ID:")).count();
+    [entries("/proc/self/fd"), timers, entries("/proc/self/task")]
+}
+
+fn resources(profiler: &Profiler) -> Resources {
+    profiler.statistics().unwrap().resources
+}
+
+#[test]
+fn threads_that_run_no_guest_pay_nothing() {
+    const IDLE: usize = 50;
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    for event in EVENTS {
+        let (ready, done) = (Barrier::new(IDLE + 1), Barrier::new(IDLE + 1));
+        thread::scope(|scope| {
+            for _ in 0..IDLE {
+                scope.spawn(|| {
+                    // A store that is not attached is none of the profiler's.
+                    let (mut store, run) = guest.instantiate(|| {});
+                    run.call(&mut store, 1).unwrap();
+                    ready.wait();
+                    run.call(&mut store, 1).unwrap();
+                    done.wait();
+                });
+            }
+            ready.wait();
+            let profiler = Profiler::new(options(event, 997)).unwrap();
+            guest.register(&profiler);
+            profiler.start().unwrap();
+            let before = held();
+            let nothing = resources(&profiler);
+            assert_eq!((nothing.threads, nothing.stores, nothing.memory.rings), (0, 0, 0), "{event}");
+            profiler.attach_thread().unwrap();
+            let after = held();
+            let grown: Vec<_> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+            // A file for a perf event, or a timer, for this thread alone.
+            let expected = if event == "cpu" && perf_is_used(&profiler) { [1, 0, 0] } else { [0, 1, 0] };
+            assert_eq!(grown, expected, "{event}");
+            let resources = resources(&profiler);
+            assert_eq!((resources.threads, resources.stores), (1, 0), "{event}");
+            assert_eq!(resources.memory.rings, resources.ring_size, "{event}: more than one ring");
+            done.wait();
+            stop(&profiler);
+        });
+    }
+}
+
+/// Perf events can be refused; then there are timers.
+fn perf_is_used(profiler: &Profiler) -> bool {
+    let profile = profiler.snapshot(Default::default()).unwrap();
+    profile.metadata.engine.unwrap().starts_with("perf")
+}
+
+#[test]
+fn a_thread_can_be_set_up_by_hand_and_goes_when_it_ends() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    // Wasmtime keeps a file for the guest's memory from its first instance on.
+    guest.truth(0);
+    let profiler = Profiler::new(options("cpu", 997)).unwrap();
+    guest.register(&profiler);
+    profiler.start().unwrap();
+    let before = held();
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let (mut store, run) = guest.instantiate(|| {});
+            profiler.attach(&mut store).unwrap();
+            assert_eq!((resources(&profiler).threads, resources(&profiler).stores), (0, 1));
+            profiler.attach_thread().unwrap();
+            let set_up = held();
+            profiler.attach_thread().unwrap();
+            run.call(&mut store, 1).unwrap();
+            assert_eq!(held(), set_up, "set up again");
+            assert_eq!(resources(&profiler).threads, 1);
+        });
+        thread.join().unwrap();
+    });
+    assert_eq!((resources(&profiler).threads, resources(&profiler).stores), (0, 0));
+    assert_eq!(held(), before);
+    stop(&profiler);
+}
+
+/// What a thread leaves behind would be there ten thousand times.
+#[test]
+fn ten_thousand_threads_leave_nothing_behind() {
+    const THREADS: u32 = 10_000;
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    for (event, threads) in [("cpu", THREADS), ("wall", THREADS / 10), ("cpu-timer", THREADS / 10)] {
+        let mut options = options(event, 4_999);
+        options.ring_words = 512;
+        let profiler = Profiler::new(options).unwrap();
+        guest.register(&profiler);
+        profiler.start().unwrap();
+        let (mut store, run) = guest.instantiate(|| {});
+        profiler.attach(&mut store).unwrap();
+        let before = held();
+        for _ in 0..threads {
+            thread::scope(|scope| scope.spawn(|| run.call(&mut store, 1)).join()).unwrap().unwrap();
+        }
+        drop(store);
+        assert_eq!((resources(&profiler).threads, resources(&profiler).stores), (0, 0), "{event}");
+        // The collector has answered, and so does not hold a source any more.
+        assert_eq!(held(), before, "{event}");
+        let profile = stop(&profiler);
+        // A round takes about a millisecond, which is five ticks; the CPU timer's ticks are rarer than that.
+        assert!(profile.total().samples > u64::from(threads) / 100, "{event}: {:?}", profile.total());
+        let notices = &profile.metadata.notices;
+        assert!(!notices.iter().any(|notice| notice.contains("not sampled")), "{event}: {notices:?}");
+    }
+}
+
+/// A host call that panics takes its guest and, if nobody catches it, its thread with it.
+#[test]
+fn threads_that_panic_in_a_host_call_leave_the_others_alone() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let truth = guest.truth(20);
+    for event in EVENTS {
+        let profiler = Profiler::new(options(event, 9_973)).unwrap();
+        guest.register(&profiler);
+        profiler.start().unwrap();
+        let panics = || {
+            // Without a message: the hook would print one for each.
+            let (mut store, run) = guest.instantiate(|| std::panic::resume_unwind(Box::new(())));
+            profiler.attach(&mut store).unwrap();
+            run.call(&mut store, 1).unwrap()
+        };
+        for _ in 0..20 {
+            let ended = thread::scope(|scope| scope.spawn(panics).join());
+            assert!(ended.is_err());
+            // The same, caught: the thread goes on with other guests.
+            assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+            let (mut store, run) = guest.instantiate(|| {});
+            profiler.attach(&mut store).unwrap();
+            assert_eq!(run.call(&mut store, 20).unwrap(), truth);
+        }
+        assert_eq!(resources(&profiler).threads, 1, "{event}: only this one is left");
+        let profile = stop(&profiler);
+        assert_eq!(profile.metadata.statistics.total_lost().samples, 0, "{event}");
+        assert_eq!(share(&profile, |stack| stack[0] == "run"), 1.0, "{event}");
+    }
+}
+
+/// The process ends while threads are in guests and ticks arrive, on another thread or in a host call of the guest's own.
+#[test]
+fn the_process_can_exit_while_guests_are_sampled() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    for (event, in_host_call) in EVENTS.into_iter().flat_map(|event| [(event, false), (event, true)]) {
+        // Profiled in the child, which is the process that exits.
+        in_child(|| {
+            let profiler = Profiler::new(options(event, 20_000)).unwrap();
+            guest.register(&profiler);
+            profiler.start().unwrap();
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        let calls = AtomicU32::new(0);
+                        let (mut store, run) = guest.instantiate(move || {
+                            if in_host_call && calls.fetch_add(1, Ordering::Relaxed) == 500 {
+                                std::process::exit(0);
+                            }
+                        });
+                        let _attached = profiler.hook_with(&mut store, run.func()).unwrap();
+                        profiler.attach_thread().unwrap();
+                        loop {
+                            run.call(&mut store, 10).unwrap();
+                        }
+                    });
+                }
+                while profiler.statistics().unwrap().delivered.samples == 0 {
+                    thread::yield_now();
+                }
+                if !in_host_call {
+                    std::process::exit(0);
+                }
+            });
+            panic!("the process goes on");
+        });
+    }
+}
+
+/// Each thread's weight in the profile is the time that it has had.
+#[test]
+fn totals_are_exact_for_each_thread() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    for event in ["cpu", "cpu-timer"] {
+        let profiler = Profiler::new(options(event, 997)).unwrap();
+        guest.register(&profiler);
+        profiler.start().unwrap();
+        let times: Vec<_> = thread::scope(|scope| {
+            let work = |rounds| {
+                let (mut store, run) = guest.instantiate(|| {});
+                profiler.attach(&mut store).unwrap();
+                // The first entry makes the thread known, and starts its clock.
+                let switching = switching_time();
+                let around = thread_cpu_time();
+                run.call(&mut store, 0).unwrap();
+                let within = thread_cpu_time();
+                run.call(&mut store, rounds).unwrap();
+                let after = thread_cpu_time();
+                (
+                    nix::unistd::gettid().as_raw().unsigned_abs(),
+                    after - within,
+                    after - around + switching_time() - switching,
+                )
+            };
+            let threads = [900, 300, 600, 100].map(|rounds| scope.spawn(move || work(rounds)));
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let profile = stop(&profiler);
+        let outside = profile.metadata.statistics.outside.weight as f64 / 1e9;
+        let threads: Vec<_> = profile.threads().collect();
+        assert_eq!(threads.len(), times.len(), "{event}: {threads:?}");
+        for (id, least, most) in times {
+            let (thread, _) = threads.iter().find(|thread| thread.1.id == u64::from(id)).unwrap();
+            let samples = profile.samples().filter(|sample| sample.origin.thread == Some(*thread));
+            let counted = samples.map(|sample| sample.tally.weight).sum::<u64>() as f64 / 1e9;
+            println!("{event}, thread {id}: {counted:.4} of {least:.4} to {most:.4} s");
+            // One tick: the longest period, or the kernel's (at least 100 Hz); and half a percent by which its clocks
+            // differ.
+            let tick = if event == "cpu" { 1.65 / 997.0 } else { 0.010 };
+            let range = least * 0.995 - tick - outside..=most * 1.005;
+            assert!(range.contains(&counted), "{event}, thread {id}: {counted}, not in {range:?}");
+        }
+    }
+}
