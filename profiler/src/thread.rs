@@ -227,8 +227,8 @@ impl Thread {
             if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let limit = armed.frame_limit;
-        // SAFETY: in the handler of this thread's own signal, which has gone through `on_signal`.
         let walk = match &armed.host {
+            // SAFETY: in the handler of this thread's own signal, which has gone through `on_signal`.
             None => unsafe { self.walk(registers, table, &mut NoHostFrames, limit, &mut visit) },
             Some(host) => {
                 // SAFETY: only this thread's handler uses it, which its own signal does not interrupt.

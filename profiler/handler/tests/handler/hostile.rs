@@ -150,7 +150,7 @@ fn survives<A: Shape>(
     let registers = Registers { pc, sp, fp, lr };
     // The whole stack is the thread's, or nothing of it, and it is a fiber's.
     let stack_end = stack_start.saturating_add(8 * words.len());
-    let stack = if limit % 2 == 0 { stack_start..stack_end } else { 8..16 };
+    let stack = if limit.is_multiple_of(2) { stack_start..stack_end } else { 8..16 };
     let thread = Thread { memory: &memory, table, stack, activations: &mut activations };
     let end = walk::<A, _>(&registers, thread, &mut NoHostFrames, limit, &mut |frame| {
         frames.push(frame);
