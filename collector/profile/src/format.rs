@@ -99,14 +99,20 @@ pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
 }
 
 fn read_unpacked(content: &[u8]) -> Result<Profile, ProfileError> {
+    // Names in folded stacks may look like the start of anything else that is text, so that these are tried as well.
+    if json::is_object(content) {
+        return match json::format(content) {
+            Ok(Format::Firefox) => firefox::read_unpacked(content),
+            Ok(Format::Speedscope) => speedscope::read(content),
+            Ok(_) => Err(ProfileError::unknown_content(content)),
+            Err(error) => folded::read(content).map_err(|_| error),
+        };
+    }
+    if is_text(content) {
+        let refused = |error| if is_markup(content) { ProfileError::unknown_content(content) } else { error };
+        return folded::read(content).map_err(refused);
+    }
     match content.first() {
-        _ if is_markup(content) => Err(ProfileError::unknown_content(content)),
-        _ if json::is_object(content) => match json::format(content)? {
-            Format::Firefox => firefox::read_unpacked(content),
-            Format::Speedscope => speedscope::read(content),
-            _ => Err(ProfileError::unknown_content(content)),
-        },
-        _ if is_text(content) => folded::read(content),
         // The sample types are the first field of the message.
         Some(b'\n') => pprof::read_unpacked(content),
         _ => Err(ProfileError::unknown_content(content)),
@@ -153,7 +159,9 @@ mod tests {
         assert_eq!(refused(b"\0asm\x01\0\0\0"), "\\x00asm\\x01\\x00\\x00\\x00");
         assert_eq!(refused(b"\n<?xml version=\"1.0\"?><svg>"), "\\n<?xml version=\\\"");
         assert_eq!(refused(b"<!DOCTYPE html>"), "<!DOCTYPE html>");
-        // A generic function can be the oldest frame.
-        assert_eq!(read(b"<T as Trait>::run 3\n").unwrap().total().weight, 3);
+        // Whatever the oldest frame is called.
+        for folded in ["<T as Trait>::run 3\n", "<html;main 3\n", "<!;main 3", "{\"a\": 1};main 3", "{} 3"] {
+            assert_eq!(read(folded.as_bytes()).unwrap().total().weight, 3, "{folded}");
+        }
     }
 }

@@ -5,8 +5,7 @@ use serde_json::Number;
 
 use crate::{Format, ProfileError};
 
-/// Whether this can only be JSON. A guest's function may have a name with a brace; one with a quote behind it is no
-/// function of any compiler.
+/// Whether this starts like a JSON object.
 pub(crate) fn is_object(content: &[u8]) -> bool {
     let inside = content.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
     inside.is_some_and(|inside| matches!(inside.first(), Some(b'"' | b'}')))

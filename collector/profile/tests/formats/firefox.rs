@@ -3,7 +3,8 @@
 use std::{
     fs,
     io::Read,
-    process::Command,
+    path::Path,
+    process::{Child, Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -21,24 +22,48 @@ use crate::{
 };
 
 /// The profiler's command with a profile loaded, which means upgraded to its newest version and processed. A process in
-/// the background keeps it until it is told to stop.
-struct Session(TempDir);
+/// the background keeps it; it is ours, since `load` starts one and gives up if that takes more than half a second.
+struct Session {
+    folder: TempDir,
+    server: Child,
+}
 
 impl Session {
+    /// A question that comes too early makes the command forget the session, so that it is started once more.
     fn load(profile: &Profile) -> Self {
-        let session = Self(tempfile::tempdir().unwrap());
-        let path = session.0.path().join("profile.json.gz");
+        let sessions = (0..20).map(|_| Self::start(profile));
+        let mut ready = sessions.filter(|session| {
+            // Each question starts a program, which is wait enough.
+            (0..10).any(|_| session.question(&["thread", "list"]).output().unwrap().status.success())
+        });
+        ready.next().expect("the profiler loads the profile, in one of many attempts")
+    }
+
+    fn start(profile: &Profile) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("profile.json.gz");
         fs::write(&path, written(profile, Format::Firefox)).unwrap();
-        session.run(&["load", path.to_str().unwrap()]);
-        session
+        let mut command = Self::command(folder.path());
+        command.arg("--daemon").arg(path).args(["--session", "test"]);
+        let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self { folder, server: server.expect("node starts: install it (Debian's package npm)") }
+    }
+
+    fn command(folder: &Path) -> Command {
+        let mut command = Command::new("node");
+        command.arg(npm::modules().join("@firefox-devtools/profiler-cli/dist/profiler-cli.js"));
+        command.env("PROFILER_CLI_SESSION_DIR", folder).env("PROFILER_CLI_NO_SYMBOLICATE", "1");
+        command
+    }
+
+    fn question(&self, arguments: &[&str]) -> Command {
+        let mut command = Self::command(self.folder.path());
+        command.args(arguments).args(["--session", "test"]);
+        command
     }
 
     fn run(&self, arguments: &[&str]) -> Vec<u8> {
-        let script = npm::modules().join("@firefox-devtools/profiler-cli/dist/profiler-cli.js");
-        let mut command = Command::new("node");
-        command.arg(script).args(arguments);
-        command.env("PROFILER_CLI_SESSION_DIR", self.0.path()).env("PROFILER_CLI_NO_SYMBOLICATE", "1");
-        npm::run(&mut command).stdout
+        npm::run(&mut self.question(arguments)).stdout
     }
 
     fn ask(&self, arguments: &[&str]) -> Value {
@@ -48,7 +73,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.run(&["stop", "--all"]);
+        let _ = self.server.kill();
+        let _ = self.server.wait();
     }
 }
 
