@@ -49,7 +49,7 @@ impl Rig {
 
     fn profile(&self, sampling: Sampling, extent: Extent) -> Profile {
         let snapshot = self.collector.snapshot(Metadata::default(), sampling, extent);
-        let profile = snapshot.unwrap().unwrap().profile;
+        let profile = snapshot.unwrap().unwrap();
         profile.metadata.statistics.check().unwrap();
         assert_eq!(profile.metadata.statistics.delivered, profile.total());
         profile

@@ -1,6 +1,6 @@
 //! The stores whose guests are to be seen, each with the number of its labels: looked up by handlers without waiting.
 //!
-//! A hash table with open addressing. A store lies within [`WINDOW`] slots from where its address leads to, and a look-up
+//! A hash table with open addressing. A store lies within `WINDOW` slots from where its address leads to, and a look-up
 //! goes through all of these, so that slots can be emptied and filled again in any order. A table that is too full for
 //! that is replaced by a larger one; the old one is freed once no handler can be reading it, as the code table's is
 //! ([`crate::registry`]).
