@@ -143,7 +143,8 @@ impl Profiler {
     }
 
     /// What [`Profiler::attach`] puts into the store's call hook, for embedders with a call hook of their own,
-    /// and for those who rather keep it elsewhere and attach threads by hand.
+    /// and for those who want none: the store is attached for as long as the result lives, on threads that are attached
+    /// with [`Profiler::attach_thread`].
     ///
     /// # Errors
     ///

@@ -1,13 +1,13 @@
 //! The stores whose guests are to be seen, each with the number of its labels: looked up by handlers without waiting.
 //!
-//! A hash table with open addressing. A store lies within `WINDOW` slots from where its address leads to, and a look-up
+//! A hash table with open addressing. A store lies within a few slots from where its address leads to, and a look-up
 //! goes through all of these, so that slots can be emptied and filled again in any order. A table that is too full for
 //! that is replaced by a larger one; the old one is freed once no handler can be reading it, as the code table's is
 //! ([`crate::registry`]).
 
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// How many slots are looked through.
+/// How many slots are looked through for a store.
 const WINDOW: usize = 8;
 
 /// One store; free if its address is 0.
@@ -60,8 +60,8 @@ impl Stores {
         // SAFETY: null or from `grow`, which frees a table only when every handler has left `Registry::read` since.
         let table = unsafe { self.table.load(Ordering::Acquire).as_ref() }?;
         let is_store = |slot: &&Slot| {
-            // Pair: the release store in `attach`, after that of the labels.
-            slot.store.load(Ordering::Acquire) == store
+            // Pair: the release store in `insert`, after that of the labels. No store has the address of a free slot.
+            store != 0 && slot.store.load(Ordering::Acquire) == store
         };
         let slot = table.window(store).iter().find(is_store)?;
         let labels = slot.labels.load(Ordering::Relaxed);

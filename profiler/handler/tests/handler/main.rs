@@ -16,6 +16,7 @@ mod record;
 mod registry;
 mod ring;
 mod shape;
+mod stores;
 mod x86_64;
 mod x86_assembler;
 mod x86_interpreter;
