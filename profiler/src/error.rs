@@ -90,6 +90,16 @@ pub enum Error {
         /// What Wasmtime said.
         message: String,
     },
+    /// The stack of a host function is not one that can be made smaller.
+    #[error("{what} (its limit is {limit:#x}, the stack ends at {bottom:#x})")]
+    Stack {
+        /// What is the matter.
+        what: &'static str,
+        /// The lowest address that the guest may use.
+        limit: usize,
+        /// The lowest address of the stack.
+        bottom: usize,
+    },
     /// The start-up check has failed: profiles would be wrong.
     #[error("this engine or build of Wasmtime is not as flamewalk {} expects, so that stacks would be wrong: {what}", env!("CARGO_PKG_VERSION"))]
     Unexpected {

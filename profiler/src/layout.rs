@@ -108,6 +108,19 @@ pub(crate) fn store_context(mut store: impl AsContextMut, func: &Func) -> Result
     Ok(context.expose_provenance())
 }
 
+/// The lowest address that a guest of the store may use now, and, on a fiber that has a guard, that of the whole stack.
+///
+/// # Safety
+///
+/// `context` must be the context of a store that is live.
+pub(crate) unsafe fn stack_limit(context: usize) -> (usize, Option<usize>) {
+    let layout = known_layout();
+    // SAFETY: the caller's promise, and offsets of this version of Wasmtime.
+    let word = |offset| unsafe { ptr::with_exposed_provenance::<usize>(context + offset).read_volatile() };
+    let guard = word(layout.guard).max(word(layout.guard + WORD));
+    (word(layout.stack_limit), (guard != 0).then_some(guard))
+}
+
 /// The layout as far as `wasmtime-environ` tells it.
 fn known_layout() -> ActivationLayout {
     let store = HostPtr.vm_store_context();

@@ -31,6 +31,7 @@ mod event;
 mod fork;
 mod host;
 mod layout;
+mod least_stack;
 mod options;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod oracle;
@@ -48,6 +49,7 @@ pub use code_memory::ProfiledCodeMemory;
 pub use error::Error;
 pub use event::{Event, PerfEvent, UnknownEvent};
 pub use flamewalk_profile as profile;
+pub use least_stack::LeastStack;
 pub use options::{Options, defaults};
 pub use profiler::Profiler;
 pub use registration::{Guest, Registration};

@@ -20,7 +20,7 @@ use crate::{check, code_memory, thread};
 static EXISTS: AtomicBool = AtomicBool::new(false);
 
 /// `(module (func (export "")))`: a function to find a store's context by.
-const PROBE: &[u8] =
+pub(crate) const PROBE: &[u8] =
     b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x04\x01\0\0\0\x0a\x04\x01\x02\0\x0b";
 
 /// A sampling profiler for the guests of this process.
@@ -322,6 +322,6 @@ impl Drop for Profiler {
     }
 }
 
-fn refused(error: wasmtime::Error) -> Error {
+pub(crate) fn refused(error: wasmtime::Error) -> Error {
     Error::Store { message: format!("{error:#}") }
 }
