@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::OnceLock;
 
-use flamewalk_handler::activation::{ActivationLayout, Activations, ExitStateLayout};
+use flamewalk_handler::activation::{self, ActivationLayout, Activations, ExitStateLayout};
 use wasmtime::{AsContextMut, Engine, Func};
 use wasmtime_environ::{HostPtr, PtrSize, VMCONTEXT_MAGIC};
 
@@ -75,6 +75,19 @@ impl ActivationList {
     /// The youngest activation by the value of the word.
     const fn youngest(word: usize) -> usize {
         word & !INITIALIZED
+    }
+
+    /// The addresses of the calling thread's youngest activation and of the next older one; 0 for none. `word` is the
+    /// address of its word.
+    ///
+    /// # Safety
+    ///
+    /// As for [`ActivationList::activations`].
+    pub(crate) unsafe fn two_youngest(&self, word: usize) -> [usize; 2] {
+        // SAFETY: the caller's promise: the word stays for as long as the thread.
+        let youngest = Self::youngest(unsafe { ptr::with_exposed_provenance::<usize>(word).read_volatile() });
+        // SAFETY: what the thread's list begins with.
+        [youngest, unsafe { activation::older(youngest, &self.layout) }]
     }
 
     /// The activations of the calling thread, youngest first. `word` is the address of its word.

@@ -11,6 +11,7 @@ use wasmtime::{AsContextMut, CallHook, Func};
 
 use crate::error::Error;
 use crate::session::Shared;
+use crate::thread::Thread;
 use crate::{layout, thread};
 
 /// Keeps a store attached.
@@ -36,13 +37,17 @@ impl StoreHook {
     /// To be called from the store's call hook with what Wasmtime passes to it. Makes the calling thread known, if it is
     /// not yet: the thread that enters a guest, and the one that a suspended guest goes on on.
     pub fn call(&self, hook: CallHook) {
-        match hook {
-            CallHook::CallingWasm | CallHook::ReturningFromHost => {
-                if let Err(error) = thread::attach_current(&self.shared) {
-                    self.shared.note(format!("a thread could not be sampled: {error}"));
-                }
+        let known = match hook {
+            CallHook::CallingWasm => thread::with_current(&self.shared, Thread::before_entry).map(drop),
+            CallHook::ReturningFromHost => thread::attach_current(&self.shared),
+            CallHook::ReturningFromWasm => {
+                thread::with_existing(&self.shared, Thread::after_entry);
+                Ok(())
             }
-            CallHook::CallingHost | CallHook::ReturningFromWasm => {}
+            CallHook::CallingHost => Ok(()),
+        };
+        if let Err(error) = known {
+            self.shared.note(format!("a thread could not be sampled: {error}"));
         }
     }
 

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use flamewalk_collector::Channel;
 use flamewalk_handler::activation::{Activation, Activations, Next};
@@ -50,6 +50,9 @@ pub(crate) struct Thread {
     /// How to read Wasmtime's list of activations, and the address of the word that it begins with on this thread.
     list: &'static ActivationList,
     list_word: usize,
+    /// The address of the activation that is older than the one which was put into the list last, or is taken out next; 0
+    /// for none. Written by the thread outside of its handler, and read by that, as far as call hooks tell.
+    below: AtomicUsize,
     reader: Arc<Reader>,
     armed: AtomicPtr<Armed>,
 }
@@ -74,6 +77,7 @@ impl Thread {
             stack,
             list,
             list_word,
+            below: AtomicUsize::new(0),
             reader,
             armed: AtomicPtr::new(ptr::null_mut()),
         })
@@ -160,13 +164,22 @@ impl Thread {
     ) -> Walk {
         // SAFETY: the caller's promise: on this thread, which is interrupted.
         let mut list = unsafe { self.activations() };
-        let mut activations = std::iter::from_fn(|| match list.next()? {
-            Next::Activation(activation) => {
-                // SAFETY: the caller is within `read`.
-                let attached = unsafe { self.shared.stores.labels(activation.store) }.is_some();
-                Some(Next::Activation(Activation { attached, ..activation }))
+        let (mut first, mut number) = (0, 0usize);
+        let mut activations = std::iter::from_fn(|| {
+            let next = list.next();
+            number = number.wrapping_add(1);
+            match next {
+                Some(Next::Activation(activation)) => {
+                    if number == 1 {
+                        first = activation.address;
+                    }
+                    // SAFETY: the caller is within `read`.
+                    let attached = unsafe { self.shared.stores.labels(activation.store) }.is_some();
+                    Some(Next::Activation(Activation { attached, ..activation }))
+                }
+                None if number == 2 && self.is_cut(first) => Some(Next::Cut),
+                _ => next,
             }
-            Next::TooMany => Some(Next::TooMany),
         });
         // SAFETY: the walk reads the stack that the thread was interrupted on from the stack pointer up to the top or to an
         // activation of the list, which lies on it; and of other stacks from where a guest has left to its activation, all
@@ -180,6 +193,34 @@ impl Thread {
             activations: &mut activations,
         };
         stack::walk::<Native, _>(registers, thread, host, frame_limit, visit)
+    }
+
+    /// Notes what lies below the activation that is put into the list next.
+    ///
+    /// Wasmtime makes an activation the head of its list some instructions before it says which is the next older one, and
+    /// unsays that some instructions before it takes the activation out. In between, this is how the handler knows that
+    /// there are others.
+    pub(crate) fn before_entry(&self) {
+        // SAFETY: `with_current` hands a thread to its own code only.
+        let [youngest, _] = unsafe { self.list.two_youngest(self.list_word) };
+        // Pair: the load in `is_cut`, on this thread.
+        self.below.store(youngest, Ordering::Relaxed);
+    }
+
+    /// Notes what lies below the activation that is taken out of the list next, which is its head now.
+    pub(crate) fn after_entry(&self) {
+        // SAFETY: as in `before_entry`.
+        let [_, older] = unsafe { self.list.two_youngest(self.list_word) };
+        // Pair: as in `before_entry`.
+        self.below.store(older, Ordering::Relaxed);
+    }
+
+    /// Whether the list, in which `head` is the only activation, leads to less than there is: an older one lies above it
+    /// on this thread's stack.
+    fn is_cut(&self, head: usize) -> bool {
+        // Pair: the stores above, on this thread. The address may be out of date, and nothing is read there.
+        let below = self.below.load(Ordering::Relaxed);
+        below > head && self.stack.contains(&head) && self.stack.contains(&below)
     }
 
     /// The activations of this thread, youngest first.
@@ -198,19 +239,23 @@ impl Thread {
         self.stack.clone()
     }
 
-    /// The labels of the youngest guest's store, and whether a store with others has a guest on the stack, too.
+    /// The labels of the youngest guest's store, and whether a store with others has a guest on the stack, too, or might
+    /// have one beyond the limit.
     ///
     /// # Safety
     ///
     /// As for [`Thread::walk`].
-    unsafe fn labels(&self, store: usize) -> u64 {
+    unsafe fn labels(&self, store: usize, limit: usize) -> u64 {
         // SAFETY: the caller is within `read`.
         let labels_of = |store| unsafe { self.shared.stores.labels(store) };
         let own = labels_of(store).unwrap_or_default();
         // SAFETY: the caller's promise.
-        let is_mixed = unsafe { self.activations() }.any(|next| match next {
-            Next::Activation(activation) => labels_of(activation.store).is_some_and(|labels| labels != own),
-            Next::TooMany => true,
+        let mut activations = unsafe { self.activations() }.enumerate();
+        let is_mixed = activations.any(|(number, next)| match next {
+            Next::Activation(activation) if number < limit => {
+                labels_of(activation.store).is_some_and(|labels| labels != own)
+            }
+            _ => true,
         });
         if is_mixed { own | MIXED_LABELS } else { own }
     }
@@ -255,7 +300,7 @@ impl Thread {
             time: ticks.time,
             generation: table.generation(),
             // SAFETY: as above.
-            labels: unsafe { self.labels(walk.store) },
+            labels: unsafe { self.labels(walk.store, limit) },
             stack_used: saturate(walk.stack_used),
             stack_left: saturate(walk.stack_left),
         };
@@ -338,6 +383,17 @@ pub(crate) fn with_current<R>(
 /// As for [`with_current`].
 pub(crate) fn attach_current(shared: &Arc<Shared>) -> Result<(), Error> {
     with_current(shared, |_| ()).map(drop)
+}
+
+/// Runs `act` with the calling thread's [`Thread`] for this profiler, if there is one.
+pub(crate) fn with_existing(shared: &Arc<Shared>, act: impl FnOnce(&Thread)) {
+    // A thread that is ending has let go of it.
+    let _ = CURRENT.try_with(|current| {
+        let thread = current.0.borrow();
+        if let Some(thread) = thread.as_deref().filter(|thread| Arc::ptr_eq(&thread.shared, shared)) {
+            act(thread);
+        }
+    });
 }
 
 /// The addresses of the calling thread's stack.

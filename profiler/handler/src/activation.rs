@@ -95,6 +95,8 @@ pub enum Next {
     Activation(Activation),
     /// There are more, of too many stores.
     TooMany,
+    /// There are more, but the list does not lead to them: its head is being put in or taken out.
+    Cut,
 }
 
 /// The activations of the calling thread, youngest first.
@@ -117,6 +119,19 @@ impl<'a> Activations<'a> {
     pub unsafe fn new(youngest: usize, layout: &'a ActivationLayout) -> Self {
         Self { layout, next: youngest, met: [(0, 0); MOST_STORES], stores: 0 }
     }
+}
+
+/// The address of the next older activation; 0 if there is none.
+///
+/// # Safety
+///
+/// `address` must be 0, or that of an activation that is in the calling thread's list.
+pub unsafe fn older(address: usize, layout: &ActivationLayout) -> usize {
+    if address == 0 {
+        return 0;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { word(address, layout.older) }
 }
 
 impl Iterator for Activations<'_> {

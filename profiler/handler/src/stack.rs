@@ -192,6 +192,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
         let next = match activations.next() {
             None => return Ok(None),
             Some(Next::TooMany) => return Err(WalkEnd::FrameLimit),
+            Some(Next::Cut) => return Err(WalkEnd::UnknownStack),
             Some(Next::Activation(activation)) => activation,
         };
         self.steps_left = self.steps_left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;

@@ -45,8 +45,8 @@ pub(super) struct Counts {
     pub(super) unnamed: u64,
     /// Boundaries in host code at which the walk must find a host call.
     pub(super) in_host_call: u64,
-    /// Boundaries at which Wasmtime's list of activations ends at one that is just being put in or taken out; see
-    /// [`Checker::is_list_cut`].
+    /// Boundaries at which the walk finds nothing and says so, since Wasmtime's list of activations ends at one that is
+    /// just being put in or taken out; see [`Checker::is_list_cut`].
     pub(super) list_cut: u64,
     pub(super) caught: u64,
     pub(super) tail_calls: u64,
@@ -225,7 +225,7 @@ impl Checker {
             self.counts.unnamed += u64::from(self.found.contains(&Frame::HostCall(0)));
             return;
         }
-        if kind.is_none() && self.found.is_empty() && end == WalkEnd::EntryTrampoline && self.is_list_cut() {
+        if kind.is_none() && self.found.is_empty() && end == WalkEnd::UnknownStack && self.is_list_cut() {
             self.counts.list_cut += 1;
             return;
         }

@@ -57,7 +57,7 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
                 let attached = unsafe { thread.stores.labels(activation.store) }.is_some();
                 Some(Next::Activation(Activation { attached, ..activation }))
             }
-            Next::TooMany => Some(Next::TooMany),
+            other => Some(other),
         });
         let walked = stack::Thread { memory: &memory, table, stack: bottom..top, activations: &mut activations };
         let end = stack::walk::<Native, _>(registers, walked, &mut NoHostFrames, limit, &mut |frame| {
