@@ -76,6 +76,7 @@ mod owner {
     use crate::registry::Registry;
     use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
     use alloc::boxed::Box;
+    use alloc::vec::Vec;
     #[cfg(loom)]
     use loom::sync::{Mutex, MutexGuard};
     use std::collections::HashMap;
@@ -94,8 +95,8 @@ mod owner {
     struct State {
         /// How often each store is attached.
         attached: HashMap<usize, usize>,
-        /// The slots of the current table.
-        slots: Box<[Slot]>,
+        /// The slots of the current table. A vector, since a box that is moved must be the only way to what it holds.
+        slots: Vec<Slot>,
     }
 
     impl Default for Stores {
@@ -207,10 +208,10 @@ mod owner {
         }
 
         /// The stores of `slots` in a table with this many places, if they fit.
-        fn copy(slots: &[Slot], places: usize) -> Option<Box<[Slot]>> {
+        fn copy(slots: &[Slot], places: usize) -> Option<Vec<Slot>> {
             let free = || Slot { store: AtomicUsize::new(0), labels: AtomicU64::new(0) };
             let length = places.saturating_add(WINDOW);
-            let copied: Box<[Slot]> = (0..length).map(|_| free()).collect();
+            let copied: Vec<Slot> = (0..length).map(|_| free()).collect();
             let table = Table { mask: places.saturating_sub(1), slots: copied.as_ptr(), length };
             for slot in slots {
                 let store = slot.store.load(Ordering::Relaxed);
