@@ -86,7 +86,7 @@ pub struct Activation {
 
 /// How many stores can have activations on one thread at the same time. Older activations than those of so many are
 /// left out, and the walk then ends as at the frame limit.
-pub const MOST_STORES: usize = 8;
+pub const MOST_STORES: usize = 4;
 
 /// What [`Activations`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -311,14 +311,16 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
     ) -> Result<(), WalkEnd> {
         let memory = self.memory.part(self.memory.live_stack());
         let mut callers = Callers::<A, M>::new(&memory, self.table, location, fp, self.steps_left);
-        let mut host_call = host_call;
-        for return_address in callers.by_ref() {
+        if let Some(youngest) = callers.next() {
             if !self.has_guest() {
                 self.found.store = activation.store;
             }
-            if let Some(host_call) = host_call.take() {
+            if let Some(host_call) = host_call {
                 self.emit(host_call)?;
             }
+            self.emit(Frame::ReturnAddress(youngest))?;
+        }
+        for return_address in callers.by_ref() {
             self.emit(Frame::ReturnAddress(return_address))?;
         }
         self.steps_left = callers.steps_left();
