@@ -90,7 +90,7 @@ impl<'p> Tables<'p> {
     /// The machine function that a frame is in, if it is known where that is.
     fn symbol(&mut self, id: FrameId) -> Option<usize> {
         let frame = self.profile.frame(id);
-        let (library, offset) = (self.library(frame)?, frame.bytecode_offset?);
+        let (library, offset) = (self.binary_of(frame)?, frame.bytecode_offset?);
         let symbol = self.symbols.entry((self.names.id(id), library));
         let index = symbol.index();
         let first = symbol.or_insert(offset);
@@ -98,7 +98,7 @@ impl<'p> Tables<'p> {
         Some(index)
     }
 
-    fn library(&self, frame: &Frame) -> Option<usize> {
+    fn binary_of(&self, frame: &Frame) -> Option<usize> {
         let module = frame.module.as_deref().filter(|_| frame.kind == FrameKind::Guest);
         module.and_then(|module| self.modules.get_index_of(module))
     }
@@ -117,7 +117,7 @@ impl<'p> Tables<'p> {
             let frame = self.profile.frame(id);
             let location = frame.location.as_ref();
             let file = location.map(|location| &*location.file);
-            let function = (frame.kind, self.names.id(id), self.library(frame), file);
+            let function = (frame.kind, self.names.id(id), self.binary_of(frame), file);
             let known = |number: u32| Some(number).filter(|&number| number > 0);
             table.address.push(frame.bytecode_offset.map_or(-1, i64::from));
             table.inline_depth.push(depth);
