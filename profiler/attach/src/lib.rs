@@ -1,0 +1,1 @@
+//! Profiles a running program that embeds Wasmtime, from outside and without its help.
