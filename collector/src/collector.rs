@@ -1,6 +1,8 @@
 //! The collector's thread and how it is told what to do.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -8,18 +10,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use flamewalk_handler::cycles::CycleClock;
 use flamewalk_handler::record::Sample;
-use flamewalk_handler::statistics::LossCause;
-use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::{Labels, Metadata, Profile, ProfileError, Resources, Statistics, Tally};
 use flamewalk_symbolizer::HostSymbolizer;
 use flamewalk_symbolizer::registry::{CodeRegistry, SampleReader};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::aggregator::Aggregator;
 use crate::channel::Channel;
 use crate::labels::LabelTable;
 use crate::symbols;
-use crate::totals::{Totals, difference, sum};
+use crate::totals::{Totals, sum};
+use crate::window::{Collected, Window};
 
 /// How the collector works.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ use crate::totals::{Totals, difference, sum};
 pub struct Options {
     /// How often the rings are drained.
     pub drain_interval: Duration,
-    /// About how much memory distinct stacks and what fell on them may take, in bytes. When it is used up, the rarest
+    /// About how much memory distinct stacks and what fell on them may take in each window, in bytes. When it is used up, the rarest
     /// stacks are cut to their youngest frames and merged, which a notice tells; no sample is lost. Each of the
     /// [`MAX_LABEL_SETS`](crate::MAX_LABEL_SETS) keeps a sum, whatever the bound.
     pub max_stack_bytes: usize,
@@ -55,7 +55,7 @@ pub enum Sampling {
 /// What a snapshot holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Extent {
-    /// Everything since the start, or since the last [`Extent::Rest`].
+    /// Everything since the window was opened, or since its last [`Extent::Rest`].
     #[default]
     All,
     /// As [`Extent::All`]; it is forgotten afterwards, so that each sample is in one such snapshot.
@@ -70,9 +70,11 @@ pub enum Extent {
 #[error("the collector thread has panicked; its samples are lost")]
 pub struct CollectorGone;
 
-enum Message {
-    Snapshot(Box<Metadata>, Sampling, Extent, Sender<Result<Profile, ProfileError>>),
-    Statistics(Sender<Statistics>),
+pub(crate) enum Message {
+    Open(u64, Sender<()>),
+    Close(u64),
+    Snapshot(u64, Box<Metadata>, Sampling, Extent, Sender<Result<Profile, ProfileError>>),
+    Statistics(u64, Sender<Statistics>),
 }
 
 /// A running collector. Dropping it ends its thread.
@@ -83,6 +85,8 @@ pub struct Collector {
     /// before it lets go of code.
     added: Arc<Mutex<Vec<Arc<Channel>>>>,
     thread: Option<JoinHandle<()>>,
+    /// How many windows there have been.
+    windows: AtomicU64,
 }
 
 impl Collector {
@@ -109,8 +113,8 @@ impl Collector {
             threads: 0,
             ended: Totals::default(),
             ended_high_water: 0,
-            taken: Totals::default(),
-            aggregator: Aggregator::new(options, monotonic_time()),
+            drained: Tally::default(),
+            windows: BTreeMap::new(),
             options: options.clone(),
             record: Vec::new(),
             clock: CycleClock::start(),
@@ -120,7 +124,7 @@ impl Collector {
         let thread = std::thread::Builder::new()
             .name("flamewalk".into())
             .spawn(move || session.run(&inbox, interval))?;
-        Ok(Self { messages: Some(messages), added, thread: Some(thread) })
+        Ok(Self { messages: Some(messages), added, thread: Some(thread), windows: AtomicU64::new(0) })
     }
 
     /// Drains `channel` from now on, until nobody else holds it: to be called before samples are written to it.
@@ -128,36 +132,27 @@ impl Collector {
         self.added.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
     }
 
-    /// Drains all rings and makes a profile of what was collected. `metadata` is the profile's, in which the length of
-    /// the slices of time, the statistics and the symbolizer's notices are filled in. Symbols are looked up on the
-    /// collector's thread; the caller waits for it.
-    ///
-    /// # Errors
-    ///
-    /// [`CollectorGone`] if the thread has panicked; the inner error if the profile's totals overflow.
-    pub fn snapshot(
-        &self,
-        metadata: Metadata,
-        sampling: Sampling,
-        extent: Extent,
-    ) -> Result<Result<Profile, ProfileError>, CollectorGone> {
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        self.send(Message::Snapshot(Box::new(metadata), sampling, extent, reply));
-        answer.recv().map_err(|_| CollectorGone)
-    }
-
-    /// What became of the ticks so far, or since the last [`Extent::Rest`].
+    /// Opens a window, in which everything is that is sampled from now on. The caller waits until what was sampled before
+    /// is drained, and that can be for as long as a profile of another window is being made.
     ///
     /// # Errors
     ///
     /// [`CollectorGone`] if the thread has panicked.
-    pub fn statistics(&self) -> Result<Statistics, CollectorGone> {
+    pub fn open(self: &Arc<Self>) -> Result<Window, CollectorGone> {
+        // Only has to be another one each time.
+        let number = self.windows.fetch_add(1, Ordering::Relaxed);
+        self.ask(|reply| Message::Open(number, reply))?;
+        Ok(Window::new(Arc::clone(self), number))
+    }
+
+    /// Sends a message that has an answer, and waits for it.
+    pub(crate) fn ask<A>(&self, message: impl FnOnce(Sender<A>) -> Message) -> Result<A, CollectorGone> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.send(Message::Statistics(reply));
+        self.send(message(reply));
         answer.recv().map_err(|_| CollectorGone)
     }
 
-    fn send(&self, message: Message) {
+    pub(crate) fn send(&self, message: Message) {
         if let Some(messages) = &self.messages
             && messages.send(message).is_err()
         {
@@ -192,9 +187,9 @@ struct Session {
     ended: Totals,
     /// The most words that any of their rings held.
     ended_high_water: usize,
-    /// What the profiles have told that were the rest up to then.
-    taken: Totals,
-    aggregator: Aggregator,
+    /// All samples that were read from the rings.
+    drained: Tally,
+    windows: BTreeMap<u64, Collected>,
     options: Options,
     /// The record that is being read; kept to reuse its memory.
     record: Vec<u64>,
@@ -207,14 +202,26 @@ impl Session {
         let mut next_drain = Instant::now() + interval;
         loop {
             match inbox.recv_deadline(next_drain) {
-                Ok(Message::Snapshot(metadata, sampling, extent, reply)) => {
+                // Nobody waiting for an answer is no error.
+                Ok(Message::Open(number, reply)) => {
                     self.drain();
-                    // Nobody waiting for the answer is no error.
-                    let _ = reply.send(self.snapshot(*metadata, sampling, &extent));
+                    self.windows.insert(number, self.begin(&self.totals()));
+                    let _ = reply.send(());
                 }
-                Ok(Message::Statistics(reply)) => {
+                Ok(Message::Close(number)) => drop(self.windows.remove(&number)),
+                Ok(Message::Snapshot(number, metadata, sampling, extent, reply)) => {
                     self.drain();
-                    let _ = reply.send(self.statistics(Sampling::Ongoing, &self.totals()));
+                    // There is one for as long as its handle lives.
+                    if let Some(mut window) = self.windows.remove(&number) {
+                        let _ = reply.send(self.snapshot(&mut window, *metadata, sampling, &extent));
+                        self.windows.insert(number, window);
+                    }
+                }
+                Ok(Message::Statistics(number, reply)) => {
+                    self.drain();
+                    if let Some(window) = self.windows.get(&number) {
+                        let _ = reply.send(self.statistics(window, Sampling::Ongoing, &self.totals()));
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.drain();
@@ -245,7 +252,8 @@ impl Session {
         });
         self.channels = channels;
         for image in &retired {
-            self.aggregator.resolve(*image, self.reader.registry());
+            let registry = self.reader.registry();
+            self.windows.values_mut().for_each(|window| window.aggregator.resolve(*image, registry));
         }
         self.reader.release(&retired);
     }
@@ -262,7 +270,11 @@ impl Session {
             words_left = words_left.saturating_sub(self.record.len());
             match Sample::decode(&self.record) {
                 Some(sample) => {
-                    self.aggregator.add(&sample, number, &channel.thread, self.reader.registry());
+                    self.drained = sum(self.drained, tally_of(&sample));
+                    let registry = self.reader.registry();
+                    for window in self.windows.values_mut() {
+                        window.aggregator.add(&sample, number, &channel.thread, registry);
+                    }
                 }
                 None => {
                     debug_assert!(false, "the handler wrote a record that is none: {:x?}", self.record)
@@ -271,27 +283,28 @@ impl Session {
         }
     }
 
+    /// A window of what happens after these totals.
+    fn begin(&self, totals: &Totals) -> Collected {
+        Collected::begin(&self.options, monotonic_time(), totals.settled(self.drained))
+    }
+
     fn snapshot(
         &mut self,
+        window: &mut Collected,
         metadata: Metadata,
         sampling: Sampling,
         extent: &Extent,
     ) -> Result<Profile, ProfileError> {
         let mut profile = Profile::new(metadata);
-        profile.metadata.slice = Some(Duration::from_nanos(self.aggregator.slices.length()));
+        profile.metadata.slice = Some(Duration::from_nanos(window.aggregator.slices.length()));
         let only = match extent {
             Extent::Labelled(labels) => Some(labels),
             Extent::All | Extent::Rest => None,
         };
         let registry = self.reader.registry();
-        let taken = symbols::add_stacks(
-            &self.aggregator,
-            registry,
-            &self.labels,
-            &mut self.host,
-            only,
-            &mut profile,
-        )?;
+        let aggregator = &window.aggregator;
+        let taken =
+            symbols::add_stacks(aggregator, registry, &self.labels, &mut self.host, only, &mut profile)?;
         let bound = self.options.max_stack_bytes;
         profile.metadata.notices.extend(taken.about_memory(profile.total(), bound));
         profile.metadata.notices.extend(taken.notices);
@@ -305,21 +318,11 @@ impl Session {
         profile.metadata.notices.extend(self.labels.notices());
         profile.metadata.notices.extend_from_slice(self.host.notices());
         let totals = self.totals();
-        profile.metadata.statistics = self.statistics(sampling, &totals);
+        profile.metadata.statistics = self.statistics(window, sampling, &totals);
         if *extent == Extent::Rest {
-            self.forget(&totals, &profile.metadata.statistics);
+            *window = self.begin(&totals);
         }
         Ok(profile)
-    }
-
-    /// Begins anew after a profile with these statistics, which came from these totals.
-    fn forget(&mut self, totals: &Totals, statistics: &Statistics) {
-        let unlocated = self.aggregator.unlocated();
-        let delivered = sum(statistics.delivered, unlocated);
-        let ticks = sum(self.taken.all, statistics.ticks);
-        // Not what the counters say by now, which can be ahead of what was drained.
-        self.taken = Totals { all: ticks, delivered: sum(self.taken.delivered, delivered), ..totals.clone() };
-        self.aggregator = Aggregator::new(&self.options, monotonic_time());
     }
 
     /// What the handlers have counted since the session began.
@@ -329,57 +332,33 @@ impl Session {
         totals
     }
 
-    fn statistics(&self, sampling: Sampling, totals: &Totals) -> Statistics {
-        let new = totals.since(&self.taken);
-        let unlocated = self.aggregator.unlocated();
-        let mut statistics = Statistics::default();
-        statistics.resources = self.resources(new.handler_cycles);
-        statistics.outside = new.outside;
-        let by_handler = LossCause::ALL.iter().zip(&new.lost).map(|(cause, tally)| (*cause, *tally));
-        for (cause, tally) in by_handler.chain([(LossCause::UnknownCode, unlocated)]) {
-            if tally != Tally::default() {
-                let entry: &mut Tally = statistics.lost.entry(cause.describe().into()).or_default();
-                *entry = sum(*entry, tally);
-            }
-        }
-        match sampling {
-            Sampling::Ended => {
-                statistics.ticks = new.all;
-                // What the handler has delivered and was dropped here is not delivered.
-                statistics.delivered = difference(new.delivered, unlocated);
-            }
-            // The counters move on one by one while they are read, and ahead of what was drained.
-            Sampling::Ongoing => {
-                statistics.delivered = self.aggregator.delivered();
-                let fates = [statistics.delivered, statistics.outside, statistics.total_lost()];
-                statistics.ticks = fates.into_iter().fold(Tally::default(), sum);
-            }
-        }
-        let truncated = self.aggregator.truncated();
-        let whole = difference(statistics.delivered, truncated);
-        for (end, tally) in [(WalkEnd::EntryTrampoline, whole), (WalkEnd::FrameLimit, truncated)] {
-            if tally != Tally::default() {
-                statistics.walk_ends.insert(end.describe().into(), tally);
-            }
-        }
+    fn statistics(&self, window: &Collected, sampling: Sampling, totals: &Totals) -> Statistics {
+        let mut statistics = window.statistics(sampling, totals);
+        statistics.resources = self.resources(window, totals);
         statistics
     }
 
-    /// What handlers that took so many cycles and this collector have taken; the rest is not known here.
-    fn resources(&self, handler_cycles: u64) -> Resources {
+    /// What handlers have taken since the window began, and what this collector takes; the rest is not known here.
+    fn resources(&self, window: &Collected, totals: &Totals) -> Resources {
         let bytes = |words: usize| (words as u64).saturating_mul(size_of::<u64>() as u64);
         let rings = self.channels.iter().map(|(_, channel)| &channel.ring);
         let most = rings.clone().map(|ring| ring.high_water()).fold(self.ended_high_water, usize::max);
         let registry = self.reader.registry();
         let mut resources = Resources::default();
-        resources.handler_time = self.clock.duration_of(handler_cycles);
+        resources.handler_time = self.clock.duration_of(window.handler_cycles(totals));
         resources.ring_high_water = bytes(most);
         resources.memory.rings = rings.map(|ring| bytes(ring.capacity())).sum();
-        resources.memory.stacks = self.aggregator.bytes() as u64;
+        // One that is being looked at is not in the list.
+        let others = self.windows.values().filter(|other| !std::ptr::eq(*other, window));
+        resources.memory.stacks = others.chain([window]).map(|window| window.aggregator.bytes() as u64).sum();
         resources.memory.tables = registry.table_bytes() as u64;
         resources.images = registry.image_count() as u64;
         resources
     }
+}
+
+fn tally_of(sample: &Sample<'_>) -> Tally {
+    Tally { samples: u64::from(sample.header.ticks), weight: sample.header.weight }
 }
 
 /// Nanoseconds of the clock that handlers take their times from.

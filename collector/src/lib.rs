@@ -6,7 +6,8 @@
 //!   Channel                  ──┘              ▲ CodeRegistry: address and generation to image and offset
 //! ```
 //!
-//! Its memory is bounded by [`Options::max_stack_bytes`], and its work is proportional to the samples for
+//! There is an aggregator for each [`Window`]: several profiles can be taken at once, each of what was sampled from its own
+//! beginning on. Memory is bounded by [`Options::max_stack_bytes`] for each of them, and its work is proportional to the samples for
 //! draining and to the distinct stacks for symbols. It holds neither threads that have ended nor code that is
 //! unloaded: their sums and the names of their frames are kept, and the rest is let go of when the rings are drained.
 
@@ -20,7 +21,9 @@ mod labels;
 mod merge;
 mod symbols;
 mod totals;
+mod window;
 
 pub use channel::Channel;
 pub use collector::{Collector, CollectorGone, Extent, Options, Sampling};
 pub use labels::{LabelTable, MAX_LABEL_BYTES, MAX_LABEL_SETS, MAX_LABELS, OTHERS};
+pub use window::Window;

@@ -28,6 +28,13 @@ impl Totals {
         }
     }
 
+    /// With as many samples delivered as were read from the rings: the counters move on one by one while they are read,
+    /// and ahead of that.
+    pub(crate) fn settled(&self, drained: Tally) -> Self {
+        let all = self.lost.iter().copied().fold(sum(drained, self.outside), sum);
+        Self { all, delivered: drained, ..self.clone() }
+    }
+
     /// Adds other threads' counts.
     pub(crate) fn add(&mut self, more: &Self) {
         *self = self.with(more, sum, u64::saturating_add);

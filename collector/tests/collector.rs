@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flamewalk_collector::{Channel, Collector, Extent, LabelTable, Options, Sampling};
+use flamewalk_collector::{Channel, Collector, Extent, LabelTable, Options, Sampling, Window};
 use flamewalk_handler::record::{Frame, Header};
 use flamewalk_handler::statistics::{Fate, LossCause};
 use flamewalk_handler::walk::WalkEnd;
@@ -15,7 +15,8 @@ use proptest::prelude::*;
 
 struct Rig {
     labels: Arc<LabelTable>,
-    collector: Collector,
+    collector: Arc<Collector>,
+    window: Window,
 }
 
 impl Rig {
@@ -33,8 +34,9 @@ impl Rig {
         options.drain_interval = Duration::from_secs(3_600);
         let registry = Arc::new(CodeRegistry::default());
         let host = HostSymbolizer::new(vec![object]);
-        let collector = Collector::start(registry, Arc::clone(&labels), host, &options).unwrap();
-        Self { labels, collector }
+        let collector = Arc::new(Collector::start(registry, Arc::clone(&labels), host, &options).unwrap());
+        let window = collector.open().unwrap();
+        Self { labels, collector, window }
     }
 
     fn thread(&self) -> Arc<Channel> {
@@ -48,12 +50,15 @@ impl Rig {
     }
 
     fn profile(&self, sampling: Sampling, extent: Extent) -> Profile {
-        let snapshot = self.collector.snapshot(Metadata::default(), sampling, extent);
-        let profile = snapshot.unwrap().unwrap();
-        profile.metadata.statistics.check().unwrap();
-        assert_eq!(profile.metadata.statistics.delivered, profile.total());
-        profile
+        profile(&self.window, sampling, extent)
     }
+}
+
+fn profile(window: &Window, sampling: Sampling, extent: Extent) -> Profile {
+    let profile = window.snapshot(Metadata::default(), sampling, extent).unwrap().unwrap();
+    profile.metadata.statistics.check().unwrap();
+    assert_eq!(profile.metadata.statistics.delivered, profile.total());
+    profile
 }
 
 /// What a handler does.
@@ -80,10 +85,19 @@ fn tick(channel: &Channel, fate: Fate, address: usize, labels: u64, weight: u64)
 
 #[derive(Clone, Debug)]
 enum Action {
-    Tick { thread: usize, fate: usize, address: usize, weight: u64 },
-    EndThread { thread: usize },
+    Tick {
+        thread: usize,
+        fate: usize,
+        address: usize,
+        weight: u64,
+    },
+    EndThread {
+        thread: usize,
+    },
     Take,
     Look,
+    /// Opens a second window, or closes the one that is open.
+    Beside,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -93,6 +107,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0usize..3).prop_map(|thread| Action::EndThread { thread }),
         1 => Just(Action::Take),
         1 => Just(Action::Look),
+        1 => Just(Action::Beside),
     ]
 }
 
@@ -120,7 +135,8 @@ fn told(sums: &mut BTreeMap<String, Tally>, profile: &Profile) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Threads come and go and profiles are taken in between: each tick is in exactly one of the profiles.
+    /// Threads come and go and profiles are taken in between: each tick is in exactly one of the profiles, and what is
+    /// in a window beside them is what fell between its opening and its closing.
     #[test]
     fn taken_profiles_share_all_ticks_among_them(actions in prop::collection::vec(action(), 0..200)) {
         let rig = Rig::new();
@@ -129,13 +145,19 @@ proptest! {
         for name in ["ticks", "delivered", "outside"] {
             expected.insert(name.to_owned(), Tally::default());
         }
+        let mut beside: Option<(Window, BTreeMap<String, Tally>)> = None;
         for action in actions {
             match action {
                 Action::Tick { thread, fate, address, weight } => {
                     let fate = FATES[fate];
                     tick(&threads[thread], fate, address, 0, weight);
                     let one = Tally { samples: 1, weight };
-                    let mut count = |name: &str| add(expected.entry(name.to_owned()).or_default(), one);
+                    let mut count = |name: &str| {
+                        add(expected.entry(name.to_owned()).or_default(), one);
+                        if let Some((_, expected)) = &mut beside {
+                            add(expected.entry(name.to_owned()).or_default(), one);
+                        }
+                    };
                     count("ticks");
                     match fate {
                         Fate::Delivered => {
@@ -149,10 +171,24 @@ proptest! {
                 Action::EndThread { thread } => threads[thread] = rig.thread(),
                 Action::Take => told(&mut found, &rig.profile(Sampling::Ongoing, Extent::Rest)),
                 Action::Look => {
-                    rig.collector.statistics().unwrap().check().unwrap();
+                    rig.window.statistics().unwrap().check().unwrap();
                     let look = rig.profile(Sampling::Ongoing, Extent::All);
-                    prop_assert_eq!(look.metadata.statistics, rig.collector.statistics().unwrap());
+                    prop_assert_eq!(look.metadata.statistics, rig.window.statistics().unwrap());
                 }
+                Action::Beside => match beside.take() {
+                    None => {
+                        let none = ["ticks", "delivered", "outside"].map(|name| (name.to_owned(), Tally::default()));
+                        beside = Some((rig.collector.open().unwrap(), none.into()));
+                    }
+                    Some((window, expected)) => {
+                        // Nothing moves on while this is looked at, so that both have to say the same.
+                        for sampling in [Sampling::Ongoing, Sampling::Ended] {
+                            let mut found = BTreeMap::new();
+                            told(&mut found, &profile(&window, sampling, Extent::All));
+                            prop_assert_eq!(&found, &expected);
+                        }
+                    }
+                },
             }
         }
         told(&mut found, &rig.profile(Sampling::Ended, Extent::All));
@@ -174,7 +210,7 @@ fn channels_of_ended_threads_are_drained_and_freed() {
     }
     let running = rig.thread();
     tick(&running, Fate::Delivered, 1, 0, 10);
-    assert_eq!(rig.collector.statistics().unwrap().delivered, Tally { samples: 101, weight: 1_010 });
+    assert_eq!(rig.window.statistics().unwrap().delivered, Tally { samples: 101, weight: 1_010 });
     assert_eq!(Arc::strong_count(&held), 1);
     tick(&running, Fate::Delivered, 1, 0, 10);
     let profile = rig.profile(Sampling::Ended, Extent::All);

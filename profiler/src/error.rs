@@ -39,6 +39,16 @@ pub enum Error {
         /// The highest, in Hz.
         max: u32,
     },
+    /// Sampling is under way at another rate, which a window cannot change.
+    #[error(
+        "sampling is under way at {current} Hz and cannot be at {rate} Hz as well; ask for {current} Hz or for no rate"
+    )]
+    OtherRate {
+        /// The rate that was asked for, in Hz.
+        rate: u32,
+        /// The rate of what is under way, in Hz.
+        current: u32,
+    },
     /// The frame limit is zero.
     #[error("a frame limit of 0 leaves nothing to show; choose 1 or more")]
     FrameLimit,

@@ -38,12 +38,14 @@ mod oracle;
 mod profiler;
 mod registration;
 mod session;
+mod shared;
 mod signal;
 mod source;
 mod stacks;
 mod store;
 mod thread;
 mod timeline;
+mod window;
 
 pub use code_memory::ProfiledCodeMemory;
 pub use error::Error;
@@ -55,6 +57,7 @@ pub use profiler::Profiler;
 pub use registration::{Guest, Registration};
 pub use stacks::BoundedStacks;
 pub use store::{StoreHook, StoreLabels};
+pub use window::Window;
 
 /// The version of Wasmtime whose guests can be profiled: the one that this crate was built with.
 pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;

@@ -12,8 +12,9 @@ use crate::error::Error;
 use crate::layout::ActivationList;
 use crate::options::Options;
 use crate::registration::{Code, Guest, KeptCode, Registration};
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::store::{StoreHook, StoreLabels};
+use crate::window::Window;
 use crate::{check, code_memory, thread};
 
 /// Whether there is a profiler in this process.
@@ -34,7 +35,7 @@ pub(crate) const PROBE: &[u8] =
 ///                │                                                   │
 ///                └◀──────────────────── stop ───────────────────────┘
 ///
-///   at any time: register guests, attach stores and threads, set_rate, drop
+///   at any time: register guests, attach stores and threads, set_rate, window, drop
 /// ```
 ///
 /// Everything can be called at any time and from any thread, while guests run or from within a host call. What does not
@@ -207,12 +208,12 @@ impl Profiler {
         self.shared.start()
     }
 
-    /// Whether the profiler is sampling, or paused.
+    /// Whether the profiler is sampling, or paused. What only a [`Window`] is open for does not count.
     pub fn is_running(&self) -> bool {
         self.shared.is_running()
     }
 
-    /// Stops all ticks and keeps what was collected. The profile tells how long it was paused.
+    /// Stops all ticks, those of other windows as well, and keeps what was collected. The profile tells how long it was paused.
     ///
     /// Weight that was counted since a thread's last tick falls on its first one after the pause. A tick that is on its
     /// way can still arrive.
@@ -264,7 +265,7 @@ impl Profiler {
     ///
     /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn snapshot(&self, metadata: Metadata) -> Result<Profile, Error> {
-        self.shared.snapshot(metadata, Extent::All)
+        self.shared.snapshot(None, metadata, Extent::All)
     }
 
     /// As [`Profiler::snapshot`], of what was sampled in stores that had all of `labels` at the time, and of nothing
@@ -274,7 +275,7 @@ impl Profiler {
     ///
     /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn snapshot_labelled(&self, labels: Labels, metadata: Metadata) -> Result<Profile, Error> {
-        self.shared.snapshot(metadata, Extent::Labelled(labels))
+        self.shared.snapshot(None, metadata, Extent::Labelled(labels))
     }
 
     /// As [`Profiler::snapshot`], and begins anew: for a profile each few seconds. Each sample is in one of them, or in
@@ -293,7 +294,21 @@ impl Profiler {
     ///
     /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn statistics(&self) -> Result<Statistics, Error> {
-        self.shared.statistics()
+        self.shared.statistics(None)
+    }
+
+    /// Opens a window: a profile of what is sampled from now on, whether or not the profiler is started, stopped or read
+    /// meanwhile, and without disturbing that. Several can be open at once. If nothing else is sampling, it is sampled for
+    /// as long as the window is open, at `rate` Hz, or at the profiler's own rate.
+    ///
+    /// Sampling costs the guests what it costs for one; each window costs the collector memory and work.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherRate`] if sampling is under way at another rate than `rate`; [`Error::Rate`] if that is out of range;
+    /// [`Error::NoEvent`] or [`Error::EventRefused`] if the event cannot be had; [`Error::System`]; [`Error::Forked`].
+    pub fn window(&self, rate: Option<u32>) -> Result<Window, Error> {
+        Window::open(Arc::clone(&self.shared), rate)
     }
 
     /// Ends sampling and returns the profile; see [`Profiler::snapshot`]. The profiler can be started again.
@@ -302,7 +317,7 @@ impl Profiler {
     ///
     /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn stop(&self, metadata: Metadata) -> Result<Profile, Error> {
-        self.shared.stop(metadata)
+        self.shared.finish(None, metadata, Extent::All)
     }
 }
 

@@ -1,237 +1,61 @@
-//! What all parts of one profiler share: its code, its threads, and the session that is running.
+//! A session: what samples, from the opening of the first window to the closing of the last.
 
 use std::cell::UnsafeCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use flamewalk_collector::{Channel, Collector, Extent, LabelTable, Sampling};
-use flamewalk_handler::stores::Stores;
-use flamewalk_profile::{Metadata, Profile, Statistics};
+use flamewalk_collector::{Channel, Collector, Extent, Sampling};
+use flamewalk_profile::{Metadata, Profile};
 use flamewalk_symbolizer::HostSymbolizer;
-use flamewalk_symbolizer::registry::CodeRegistry;
 
 use crate::error::Error;
-use crate::fork::Process;
 use crate::host::{HostCode, HostFrames};
 use crate::options::Options;
-use crate::source::{Plan, check_rate};
+use crate::shared::{Shared, WindowId};
+use crate::source::Plan;
 use crate::thread::{Armed, Thread};
 use crate::timeline::Timeline;
 
 /// Notices that a session keeps at most: as many threads as like can fail to be sampled.
 const MAX_NOTICES: usize = 64;
 
-/// Shared by the profiler, the stores that are attached to it and the threads that enter them.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) registry: Arc<CodeRegistry>,
-    /// The stores that are attached.
-    pub(crate) stores: Stores,
-    /// The sets of labels that attached stores have had.
-    pub(crate) labels: Arc<LabelTable>,
-    pub(crate) options: Options,
-    /// Where this was made. Nowhere else may anything be done with it.
-    pub(crate) process: Process,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// In Hz, of this session or the next one.
-    rate: u32,
-    threads: Vec<Arc<Thread>>,
-    session: Option<Session>,
-}
-
-/// From a start to the next stop. A clone is the same session, for work on it that takes longer than the lock should.
+/// What samples, from the opening of the first window to the closing of the last. A clone is the same session, for work
+/// on it that takes longer than the lock should.
 #[derive(Clone, Debug)]
-struct Session {
-    plan: Plan,
+pub(crate) struct Session {
+    pub(crate) plan: Plan,
     /// The host's own code, if its frames are wanted.
     host: Option<Arc<HostCode>>,
-    collector: Arc<Collector>,
-    timeline: Timeline,
+    pub(crate) collector: Arc<Collector>,
     notices: Vec<String>,
+    pub(crate) is_paused: bool,
+    pub(crate) windows: BTreeMap<WindowId, Window>,
 }
 
-impl Shared {
-    pub(crate) fn new(options: Options) -> Self {
-        Self {
-            registry: Arc::default(),
-            stores: Stores::default(),
-            labels: Arc::default(),
-            process: Process::current(),
-            state: State { rate: options.rate, threads: Vec::new(), session: None }.into(),
-            options,
-        }
-    }
+/// What is sampled from its opening to its closing, with a profile of its own. A clone is the same window.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    pub(crate) collected: Arc<flamewalk_collector::Window>,
+    pub(crate) timeline: Timeline,
+}
 
-    /// # Errors
-    ///
-    /// [`Error::Forked`] in a process that was forked from this one's, where locks might never be free.
-    pub(crate) fn check_process(&self) -> Result<(), Error> {
-        if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
-    }
-
-    fn state(&self) -> Result<MutexGuard<'_, State>, Error> {
-        self.check_process()?;
-        // Nothing is left half changed by a panic.
-        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Adds a thread, which is sampled at once if a session is running.
-    pub(crate) fn add_thread(&self, thread: Arc<Thread>) {
-        let Ok(mut state) = self.state() else { return };
-        if let Some(session) = &mut state.session {
-            session.arm(&thread, &self.options);
-        }
-        state.threads.push(thread);
-    }
-
-    /// Removes a thread, for which nothing is left to be done afterwards.
-    pub(crate) fn remove_thread(&self, thread: &Arc<Thread>) {
-        let Ok(mut state) = self.state() else { return };
-        thread.disarm();
-        state.threads.retain(|known| !Arc::ptr_eq(known, thread));
-    }
-
-    /// Leaves a notice in the profile of the session that is running.
-    pub(crate) fn note(&self, notice: String) {
-        tracing::warn!("{notice}");
-        if let Ok(mut state) = self.state()
-            && let Some(session) = &mut state.session
-        {
-            session.note(notice);
-        }
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        self.state().is_ok_and(|state| state.session.is_some())
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.state()
-            .is_ok_and(|state| state.session.as_ref().is_some_and(|session| session.timeline.is_paused()))
-    }
-
-    pub(crate) fn start(&self) -> Result<(), Error> {
-        let mut state = self.state()?;
-        if state.session.is_some() {
-            return Err(Error::AlreadyRunning);
-        }
-        let options = &self.options;
-        let (plan, mut notices) = Plan::choose(options.event, state.rate, options.signal)?;
+impl Session {
+    /// A session whose threads are not armed yet.
+    pub(crate) fn begin(shared: &Shared, rate: u32) -> Result<Self, Error> {
+        let options = &shared.options;
+        let (plan, mut notices) = Plan::choose(options.event, rate, options.signal)?;
         notices.extend(crate::signal::install(plan.signal)?);
         let host = options.host_frames.then(|| Arc::new(HostCode::loaded()));
         let symbols =
             HostSymbolizer::new(host.as_ref().map_or_else(Vec::new, |host| host.objects().to_vec()));
-        let (registry, labels) = (Arc::clone(&self.registry), Arc::clone(&self.labels));
+        let (registry, labels) = (Arc::clone(&shared.registry), Arc::clone(&shared.labels));
         let collector = Collector::start(registry, labels, symbols, &options.collector)
             .map_err(|source| Error::System { action: "start the collector thread", source })?;
-        let timeline = Timeline::begin(plan.rate);
-        let mut session = Session { plan, host, collector: Arc::new(collector), timeline, notices };
-        for thread in &state.threads {
-            session.arm(thread, options);
-        }
-        state.session = Some(session);
-        Ok(())
+        let collector = Arc::new(collector);
+        Ok(Self { plan, host, collector, notices, is_paused: false, windows: BTreeMap::new() })
     }
 
-    pub(crate) fn pause(&self) -> Result<(), Error> {
-        let mut state = self.state()?;
-        let State { threads, session, .. } = &mut *state;
-        let session = session.as_mut().ok_or(Error::NotRunning)?;
-        if !session.timeline.is_paused() {
-            session.timeline.pause();
-            threads.iter().for_each(|thread| _ = thread.with_source(|source| source.stop()));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn resume(&self) -> Result<(), Error> {
-        let mut state = self.state()?;
-        let State { threads, session, .. } = &mut *state;
-        let session = session.as_mut().ok_or(Error::NotRunning)?;
-        if session.timeline.is_paused() {
-            session.timeline.resume();
-            session.change(threads, |source| source.start());
-        }
-        Ok(())
-    }
-
-    pub(crate) fn rate(&self) -> Result<u32, Error> {
-        Ok(self.state()?.rate)
-    }
-
-    pub(crate) fn set_rate(&self, rate: u32) -> Result<(), Error> {
-        check_rate(rate)?;
-        let mut state = self.state()?;
-        let State { threads, session, rate: current } = &mut *state;
-        if let Some(session) = session {
-            session.plan = session.plan.at_rate(rate)?;
-            session.timeline.set_rate(rate);
-            session.change(threads, |source| source.set_rate(rate));
-        }
-        *current = rate;
-        Ok(())
-    }
-
-    /// What was collected so far, while sampling goes on.
-    pub(crate) fn snapshot(&self, metadata: Metadata, extent: Extent) -> Result<Profile, Error> {
-        self.session()?.profile(self, metadata, Sampling::Ongoing, extent)
-    }
-
-    /// What was collected since the last time, while sampling goes on.
-    pub(crate) fn take(&self, metadata: Metadata) -> Result<Profile, Error> {
-        let mut state = self.state()?;
-        let current = state.session.as_mut().ok_or(Error::NotRunning)?;
-        let session = current.clone();
-        current.timeline.begin_anew();
-        drop(state);
-        session.profile(self, metadata, Sampling::Ongoing, Extent::Rest)
-    }
-
-    pub(crate) fn statistics(&self) -> Result<Statistics, Error> {
-        let mut statistics = self.session()?.collector.statistics()?;
-        self.add_to(&mut statistics)?;
-        Ok(statistics)
-    }
-
-    fn session(&self) -> Result<Session, Error> {
-        self.state()?.session.clone().ok_or(Error::NotRunning)
-    }
-
-    pub(crate) fn stop(&self, metadata: Metadata) -> Result<Profile, Error> {
-        let mut state = self.state()?;
-        let session = state.session.take().ok_or(Error::NotRunning)?;
-        state.threads.iter().for_each(|thread| thread.disarm());
-        // Symbols can take a while, in which threads may come and go.
-        drop(state);
-        session.profile(self, metadata, Sampling::Ended, Extent::All)
-    }
-
-    /// Ends the session, if there is one, without a profile.
-    pub(crate) fn abandon(&self) {
-        let Ok(mut state) = self.state() else { return };
-        let session = state.session.take();
-        state.threads.iter().for_each(|thread| thread.disarm());
-        drop(state);
-        // Waits for the collector's thread.
-        drop(session);
-    }
-
-    /// Adds to the statistics what the collector does not know.
-    fn add_to(&self, statistics: &mut Statistics) -> Result<(), Error> {
-        let resources = &mut statistics.resources;
-        resources.threads = self.state()?.threads.len() as u64;
-        resources.ring_size = ring_bytes(self.options.ring_words);
-        resources.stores = self.stores.len() as u64;
-        resources.memory.tables = resources.memory.tables.saturating_add(self.stores.bytes() as u64);
-        Ok(())
-    }
-}
-
-impl Session {
-    fn note(&mut self, notice: String) {
+    pub(crate) fn note(&mut self, notice: String) {
         if self.notices.contains(&notice) {
             return;
         }
@@ -242,7 +66,7 @@ impl Session {
         }
     }
 
-    fn arm(&mut self, thread: &Thread, options: &Options) {
+    pub(crate) fn arm(&mut self, thread: &Thread, options: &Options) {
         let armed = self.plan.arm(thread.id).and_then(|source| {
             let source = Arc::new(source);
             // The source goes when the thread is disarmed; the channel lives until it is drained.
@@ -252,7 +76,7 @@ impl Session {
             self.collector.add(Arc::clone(&channel));
             let host = self.host.clone().map(|code| UnsafeCell::new(HostFrames::new(code)));
             let armed = Armed { source, channel, frame_limit: options.frame_limit, host };
-            thread.arm(armed, self.timeline.is_paused())
+            thread.arm(armed, self.is_paused)
         });
         if let Err(error) = armed {
             self.note(format!("thread {} is not sampled: {error}", thread.id));
@@ -272,9 +96,25 @@ impl Session {
         }
     }
 
-    fn profile(
+    /// Ends the pause, if there is one.
+    pub(crate) fn resume(&mut self, threads: &[Arc<Thread>]) {
+        if std::mem::take(&mut self.is_paused) {
+            self.windows.values_mut().for_each(|window| window.timeline.resume());
+            self.change(threads, |source| source.start());
+        }
+    }
+
+    pub(crate) fn set_rate(&mut self, rate: u32, threads: &[Arc<Thread>]) -> Result<(), Error> {
+        self.plan = self.plan.at_rate(rate)?;
+        self.windows.values_mut().for_each(|window| window.timeline.set_rate(rate));
+        self.change(threads, |source| source.set_rate(rate));
+        Ok(())
+    }
+
+    pub(crate) fn profile(
         &self,
         shared: &Shared,
+        window: &Window,
         mut metadata: Metadata,
         sampling: Sampling,
         extent: Extent,
@@ -282,7 +122,7 @@ impl Session {
         let plan = &self.plan;
         metadata.event = plan.event.of_profile();
         metadata.engine = Some(plan.engine.describe());
-        let sampled = self.timeline.describe(&mut metadata);
+        let sampled = window.timeline.describe(&mut metadata);
         let is_time = metadata.event.unit == flamewalk_profile::Unit::Nanoseconds;
         metadata.period = is_time.then(|| plan.period());
         // Both can be about threads and stores of others.
@@ -290,7 +130,7 @@ impl Session {
         if is_of_all {
             metadata.notices.extend(self.notices.iter().cloned());
         }
-        let mut profile = self.collector.snapshot(metadata, sampling, extent)??;
+        let mut profile = window.collected.snapshot(metadata, sampling, extent)??;
         if is_of_all {
             shared.add_to(&mut profile.metadata.statistics)?;
         }
@@ -300,9 +140,4 @@ impl Session {
         profile.metadata.real_rate = (seconds > 0.0).then(|| ticks.samples as f64 / seconds);
         Ok(profile)
     }
-}
-
-/// How many bytes of a ring of so many words are used: a power of two.
-fn ring_bytes(words: usize) -> u64 {
-    words.checked_ilog2().map_or(0, |log| (size_of::<u64>() as u64) << log)
 }

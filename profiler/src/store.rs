@@ -10,7 +10,7 @@ use flamewalk_profile::Labels;
 use wasmtime::{AsContextMut, CallHook, Func};
 
 use crate::error::Error;
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::thread::Thread;
 use crate::{layout, thread};
 

@@ -26,7 +26,7 @@ use flamewalk_handler::walk::WalkEnd;
 use crate::error::Error;
 use crate::host::HostFrames;
 use crate::layout::ActivationList;
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::signal;
 use crate::source::{SignalInfo, Source, Ticks};
 

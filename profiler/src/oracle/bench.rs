@@ -14,7 +14,7 @@ use super::shadow::Broken;
 use super::stepper::step_through;
 use crate::layout::ActivationList;
 use crate::options::Options;
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::store::StoreHook;
 use crate::thread;
 

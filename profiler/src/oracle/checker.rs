@@ -13,7 +13,7 @@ use flamewalk_handler::walk::WalkEnd;
 use super::instruction::Instructions;
 use super::shadow::{Broken, Place, Shadow};
 use super::stepper::{Next, Observer};
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::thread::Thread;
 
 /// Frames that are compared. A deeper stack must give this many and say that it was cut.

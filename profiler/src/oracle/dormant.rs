@@ -7,7 +7,7 @@ use wasmtime::{Engine, Linker, Module, Store, TypedFunc};
 
 use super::stepper::{Next, Observer, step_through};
 use crate::options::Options;
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::store::StoreHook;
 use crate::{check, thread};
 

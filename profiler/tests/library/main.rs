@@ -14,3 +14,4 @@ mod sums;
 mod support;
 mod tenants;
 mod threads;
+mod windows;
