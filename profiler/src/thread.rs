@@ -4,7 +4,6 @@
 //! While a session runs it is *armed*: it has an event source, a ring and counters.
 
 use std::cell::{RefCell, UnsafeCell};
-use std::ops::ControlFlow;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
@@ -17,8 +16,10 @@ use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::cycles;
 use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{Frame, HEADER_WORDS, Header, MIXED_LABELS};
+use flamewalk_handler::record::{Header, MIXED_LABELS};
+use flamewalk_handler::recorder::{Recorder, Visit};
 use flamewalk_handler::registry::Reader;
+use flamewalk_handler::ring::Full;
 use flamewalk_handler::stack::{self, Walk};
 use flamewalk_handler::statistics::{Fate, LossCause};
 use flamewalk_handler::walk::WalkEnd;
@@ -160,7 +161,7 @@ impl Thread {
         table: CodeTable<'_>,
         host: &mut impl HostUnwinder,
         frame_limit: usize,
-        visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
+        visit: &mut impl Visit,
     ) -> Walk {
         // SAFETY: the caller's promise: on this thread, which is interrupted.
         let mut list = unsafe { self.activations() };
@@ -262,24 +263,16 @@ impl Thread {
 
     /// Writes a sample into the ring, if there is one to write.
     fn sample(&self, armed: &Armed, registers: &Registers, table: CodeTable<'_>, ticks: Ticks) -> Fate {
-        let mut record = armed.channel.ring.begin();
-        let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
-        let (mut frames, mut has_guest) = (0usize, false);
-        let mut visit = |frame: Frame| {
-            full = full || record.push(frame.encode()).is_err();
-            frames = frames.wrapping_add(1);
-            has_guest |= !frame.is_host();
-            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let mut recorder = Recorder::begin(&armed.channel.ring);
         let limit = armed.frame_limit;
         let walk = match &armed.host {
             // SAFETY: in the handler of this thread's own signal, which has gone through `on_signal`.
-            None => unsafe { self.walk(registers, table, &mut NoHostFrames, limit, &mut visit) },
+            None => unsafe { self.walk(registers, table, &mut NoHostFrames, limit, &mut recorder) },
             Some(host) => {
                 // SAFETY: only this thread's handler uses it, which its own signal does not interrupt.
                 let host = unsafe { &mut *host.get() };
                 // SAFETY: as above.
-                unsafe { self.walk(registers, table, host, limit, &mut visit) }
+                unsafe { self.walk(registers, table, host, limit, &mut recorder) }
             }
         };
         let end = walk.end;
@@ -287,11 +280,8 @@ impl Thread {
             return Fate::Lost(cause);
         }
         // Host frames alone are a guest's if the limit was reached before the guest.
-        if !has_guest && end == WalkEnd::EntryTrampoline {
+        if !recorder.has_guest() && end == WalkEnd::EntryTrampoline {
             return Fate::Outside;
-        }
-        if full {
-            return Fate::Lost(LossCause::RingFull);
         }
         let header = Header {
             ticks: u32::try_from(ticks.count).unwrap_or(u32::MAX),
@@ -304,11 +294,10 @@ impl Thread {
             stack_used: saturate(walk.stack_used),
             stack_left: saturate(walk.stack_left),
         };
-        for (index, word) in header.encode(frames).into_iter().enumerate() {
-            record.set(index, word);
+        match recorder.commit(&header) {
+            Ok(()) => Fate::Delivered,
+            Err(Full) => Fate::Lost(LossCause::RingFull),
         }
-        record.commit();
-        Fate::Delivered
     }
 }
 

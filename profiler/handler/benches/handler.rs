@@ -6,7 +6,6 @@
 //! medians of many rounds are printed, and their ratio. The delivery of the signal is not part of either.
 
 use std::hint::black_box;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +14,8 @@ use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::{CodeKind, CodeTable, Function};
 use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{HEADER_WORDS, Header};
+use flamewalk_handler::record::Header;
+use flamewalk_handler::recorder::Recorder;
 use flamewalk_handler::registry::{Reader, Registry};
 use flamewalk_handler::ring::{Ring, Word};
 use flamewalk_handler::stack;
@@ -34,7 +34,7 @@ const LAYOUT: ActivationLayout = ActivationLayout {
     stack_limit: 40,
     entering_frame: 48,
 };
-const ROUNDS: usize = 301;
+const ROUNDS: usize = 3001;
 const WALKS_PER_ROUND: usize = 200;
 
 fn main() {
@@ -58,7 +58,9 @@ fn main() {
     let ring = Ring::new((0..1usize << 19).map(|_| Word::default()).collect::<Box<[Word]>>());
 
     println!("frames   chase ns   sample ns   ratio   sample - chase ns");
-    for depth in [1usize, 4, 24, 64, 256, 1024] {
+    let depths: Vec<usize> =
+        std::env::var("DEPTH").map_or(vec![1usize, 4, 24, 64, 256, 1024], |d| vec![d.parse().unwrap()]);
+    for depth in depths {
         let (words, registers) = stack_of(depth, text);
         let mut chases = Vec::new();
         let mut samples = Vec::new();
@@ -106,14 +108,12 @@ fn sample(
     registry: &Registry,
     reader: &Reader,
     ring: &Ring<Box<[Word]>>,
-) -> usize {
+) {
     let start = words.as_ptr().expose_provenance();
     let walk = |table: CodeTable<'_>| {
         // SAFETY: what is read lies in the vector, which nothing changes meanwhile; the code is another.
         let memory = unsafe { LiveStack::new() };
-        let mut record = ring.begin();
-        let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
-        let mut frames = 0usize;
+        let mut recorder = Recorder::begin(ring);
         let activation = start + size_of_val(words) - 2 * WORDS_PER_FRAME * size_of::<usize>();
         // SAFETY: `stack_of` has made a list of one activation there.
         let mut activations = unsafe { Activations::new(activation, &LAYOUT) };
@@ -123,21 +123,12 @@ fn sample(
             stack: start..start + size_of_val(words),
             activations: &mut activations,
         };
-        let end = stack::walk::<Native, _>(registers, thread, &mut NoHostFrames, 1024, &mut |frame| {
-            full = full || record.push(frame.encode()).is_err();
-            frames += 1;
-            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .end;
+        let end = stack::walk::<Native, _>(registers, thread, &mut NoHostFrames, 1024, &mut recorder).end;
         let generation = table.generation();
         let header =
             Header { ticks: 1, end, weight: 1, time: 1, generation, labels: 0, stack_used: 0, stack_left: 0 };
-        for (index, word) in header.encode(frames).into_iter().enumerate() {
-            record.set(index, word);
-        }
-        record.commit();
-        assert!(!full && end.is_sound() && frames > 0, "{end:?}");
-        frames
+        let is_written = recorder.commit(&header).is_ok();
+        assert!(is_written && end.is_sound(), "{end:?}");
     };
     // SAFETY: registered, and this is the only thread.
     unsafe { registry.read(reader, walk) }
@@ -147,6 +138,7 @@ fn sample(
 fn time<R>(mut work: impl FnMut() -> R) -> f64 {
     let start = Instant::now();
     for _ in 0..WALKS_PER_ROUND {
+        unsafe { std::arch::x86_64::_mm_lfence() };
         black_box(work());
     }
     start.elapsed().as_nanos() as f64 / WALKS_PER_ROUND as f64

@@ -137,6 +137,7 @@ pub unsafe fn older(address: usize, layout: &ActivationLayout) -> usize {
 impl Iterator for Activations<'_> {
     type Item = Next;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Next> {
         let address = self.next;
         if address == 0 {

@@ -116,6 +116,12 @@ impl<'a> CodeImage<'a> {
         self.guest_run.contains(&address)
     }
 
+    /// Addresses that are all known to be in guest functions.
+    #[inline]
+    pub fn guest_run(&self) -> Range<usize> {
+        self.guest_run.clone()
+    }
+
     /// The frame sizes that occur among the image's exit and builtin trampolines, in bytes; none if there are too many.
     pub fn trampoline_frame_sizes(&self) -> &[u32] {
         self.trampoline_frame_sizes.get(..self.trampoline_frame_size_count).unwrap_or(&[])

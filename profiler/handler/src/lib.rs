@@ -6,7 +6,7 @@
 //! which runs on ordinary threads.
 //!
 //! ```text
-//!  registers ──▶ stack::walk ──▶ words ──▶ ring::Writer ──▶ (collector) Ring::pop ──▶ record::Sample
+//!  registers ──▶ stack::walk ──▶ frames ──▶ recorder::Recorder ──▶ ring ──▶ (collector) Ring::pop ──▶ record::Sample
 //!                 │    │    │
 //!                 │    │    └── activation: where the guests of this thread were entered and left  (stores: whose to show)
 //!                 │    └─────── code: what each address is            (published by registry)
@@ -40,6 +40,7 @@ pub mod cycles;
 pub mod host;
 pub mod memory;
 pub mod record;
+pub mod recorder;
 pub mod registry;
 pub mod ring;
 pub mod stack;

@@ -123,6 +123,7 @@ impl<S: Deref<Target = [Word]>> Writer<'_, S> {
     /// # Errors
     ///
     /// [`Full`] if there is no room for it.
+    #[inline]
     pub fn push(&mut self, value: u64) -> Result<(), Full> {
         if self.length >= self.room {
             return Err(Full);
@@ -130,6 +131,39 @@ impl<S: Deref<Target = [Word]>> Writer<'_, S> {
         let word = self.ring.word(self.start.wrapping_add(self.length)).ok_or(Full)?;
         word.store(value, Ordering::Relaxed);
         self.length = self.length.saturating_add(1);
+        Ok(())
+    }
+
+    /// Appends a word for each of `values`.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room for all of them; nothing was appended then.
+    #[inline]
+    pub fn extend<V: Copy>(&mut self, values: &[V], encode: impl Fn(V) -> u64) -> Result<(), Full> {
+        let position = self.start.wrapping_add(self.length);
+        self.reserve(values.len())?;
+        // From the position to the end of the storage, then from its beginning on.
+        let words = &*self.ring.words;
+        let to_end = words.get(position & self.ring.mask..=self.ring.mask).unwrap_or(&[]);
+        let (first, rest) = values.split_at(values.len().min(to_end.len()));
+        let store = |(word, value): (&Word, &V)| word.0.store(encode(*value), Ordering::Relaxed);
+        to_end.iter().zip(first).for_each(store);
+        words.iter().zip(rest).for_each(store);
+        Ok(())
+    }
+
+    /// Appends `count` words that are to be set before the record is committed; until then they hold anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room for them; nothing was appended then.
+    pub fn reserve(&mut self, count: usize) -> Result<(), Full> {
+        let length = self.length.saturating_add(count);
+        if length > self.room {
+            return Err(Full);
+        }
+        self.length = length;
         Ok(())
     }
 

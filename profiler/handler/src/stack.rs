@@ -29,7 +29,8 @@ use crate::code::{CodeImage, CodeKind, CodeTable, FoundFunction, Function};
 use crate::host::{HostFrame, HostUnwinder};
 use crate::memory::Memory;
 use crate::record::Frame;
-use crate::walk::{Callers, WalkEnd};
+use crate::recorder::Visit;
+use crate::walk::{Callers, RUN, WalkEnd};
 
 mod native;
 
@@ -81,12 +82,13 @@ pub struct Walk {
 ///
 /// The work is bounded by the limit, too: what is not visited (trampolines, activations that are not attached or
 /// hold no guest frame) counts towards a bound of about twice the limit.
+#[inline(always)]
 pub fn walk<A: Architecture, M: Memory>(
     registers: &Registers,
     thread: Thread<'_, M, impl Iterator<Item = Next>>,
     host: &mut impl HostUnwinder,
     limit: usize,
-    visit: &mut impl FnMut(Frame) -> ControlFlow<()>,
+    visit: &mut impl Visit,
 ) -> Walk {
     let on_thread = thread.stack.contains(&registers.sp);
     let live = if on_thread { registers.sp..thread.stack.end } else { 0..0 };
@@ -132,9 +134,8 @@ struct StackWalk<'a, A, M, H, V> {
     architecture: core::marker::PhantomData<A>,
 }
 
-impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow<()>>
-    StackWalk<'_, A, M, H, V>
-{
+impl<A: Architecture, M: Memory, H: HostUnwinder, V: Visit> StackWalk<'_, A, M, H, V> {
+    #[inline(always)]
     fn all(
         &mut self,
         registers: &Registers,
@@ -188,6 +189,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
         self.host_frames(None)
     }
 
+    #[inline(always)]
     fn next(&mut self, activations: &mut impl Iterator<Item = Next>) -> Result<Option<Activation>, WalkEnd> {
         let next = match activations.next() {
             None => return Ok(None),
@@ -204,6 +206,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
     }
 
     /// Shows that the stack pointer is on the stack of the youngest activation.
+    #[inline(always)]
     fn begin(&mut self, youngest: &Activation) -> Result<(), WalkEnd> {
         let Activation { address, stack_start, .. } = *youngest;
         let start = if self.on_thread { self.thread_stack.start } else { stack_start };
@@ -218,15 +221,26 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
         Ok(())
     }
 
+    #[inline(always)]
     fn emit(&mut self, frame: Frame) -> Result<(), WalkEnd> {
         self.left = self.left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
-        match (self.visit)(frame) {
+        match self.visit.frame(frame) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(WalkEnd::FrameLimit),
         }
     }
 
+    fn emit_return_addresses(&mut self, addresses: &[usize]) -> Result<(), WalkEnd> {
+        let (within, beyond) = addresses.split_at(self.left.min(addresses.len()));
+        self.left = self.left.saturating_sub(within.len());
+        match self.visit.return_addresses(within) {
+            ControlFlow::Continue(()) if beyond.is_empty() => Ok(()),
+            _ => Err(WalkEnd::FrameLimit),
+        }
+    }
+
     /// The segment that the program counter is in, which is in a guest or a trampoline.
+    #[inline(always)]
     fn interrupted(
         &mut self,
         registers: &Registers,
@@ -320,7 +334,10 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
             }
             self.emit(Frame::ReturnAddress(youngest))?;
         }
-        for return_address in callers.by_ref() {
+        let mut run = [0; RUN];
+        loop {
+            self.emit_return_addresses(callers.next_run(&mut run))?;
+            let Some(return_address) = callers.next() else { break };
             self.emit(Frame::ReturnAddress(return_address))?;
         }
         self.steps_left = callers.steps_left();

@@ -67,6 +67,9 @@ impl WalkEnd {
     }
 }
 
+/// How many return addresses [`Callers::next_run`] finds at most.
+pub const RUN: usize = 32;
+
 /// The return addresses of one segment's guest frames, youngest first.
 ///
 /// After the iterator has returned `None`, [`Callers::end`] says why.
@@ -134,23 +137,41 @@ impl<'a, A: Architecture, M: Memory> Callers<'a, A, M> {
         (self.end == Some(WalkEnd::EntryTrampoline)).then_some(self.fp)
     }
 
+    /// The return addresses that come next, as many as the next call of [`Iterator::next`] and those after it would
+    /// return without looking up any code: those in the run of guest functions that the last one was in. None means
+    /// nothing but that: [`Iterator::next`] goes on.
+    ///
+    /// Nearly all of a deep stack is in such runs. The walk's state is in registers while they are read.
+    #[inline]
+    pub fn next_run<'r>(&mut self, run: &'r mut [usize; RUN]) -> &'r [usize] {
+        let guest = match self.image {
+            Some(image) if self.pending.is_none() && self.end.is_none() => image.guest_run(),
+            _ => return &[],
+        };
+        let memory = self.memory.part(self.memory.live_stack());
+        let (mut fp, mut seen, mut length) = (self.fp, self.seen, 0usize);
+        let most = self.steps_left.min(RUN);
+        for slot in run.get_mut(..most).unwrap_or_default() {
+            let Ok([caller_fp, return_address]) = read_frame::<A, M>(&memory, fp, seen) else { break };
+            if !guest.contains(&return_address.wrapping_sub(1)) {
+                break;
+            }
+            *slot = return_address;
+            (fp, seen) = (caller_fp, fp);
+            length = length.wrapping_add(1);
+        }
+        (self.fp, self.seen) = (fp, seen);
+        self.steps_left = self.steps_left.saturating_sub(length);
+        run.get(..length).unwrap_or(&[])
+    }
+
     fn step(&mut self) -> Result<usize, WalkEnd> {
         self.steps_left = self.steps_left.checked_sub(1).ok_or(WalkEnd::FrameLimit)?;
         if let Some(return_address) = self.pending.take() {
             return Ok(return_address);
         }
-        let fp = self.fp;
-        if !fp.is_multiple_of(A::FRAME_ALIGNMENT) {
-            return Err(WalkEnd::Misaligned);
-        }
-        if fp <= self.seen {
-            return Err(WalkEnd::NoProgress);
-        }
-        // Both architectures keep the caller's frame pointer and the return address side by side, in this order.
-        const { assert!(A::SAVED_FP_OFFSET == 0 && A::RETURN_ADDRESS_OFFSET == size_of::<usize>()) };
-        let [caller_fp, return_address] = self.memory.stack_pair(fp).ok_or(WalkEnd::OutsideStack)?;
-        self.seen = fp;
-        self.fp = caller_fp;
+        let [caller_fp, return_address] = read_frame::<A, M>(self.memory, self.fp, self.seen)?;
+        (self.fp, self.seen) = (caller_fp, self.fp);
         Ok(return_address)
     }
 
@@ -179,6 +200,20 @@ impl<'a, A: Architecture, M: Memory> Callers<'a, A, M> {
             }
         }
     }
+}
+
+/// The caller's frame pointer and the return address in the frame at `fp`, which has to lie above `seen`.
+#[inline]
+fn read_frame<A: Architecture, M: Memory>(memory: &M, fp: usize, seen: usize) -> Result<[usize; 2], WalkEnd> {
+    if !fp.is_multiple_of(A::FRAME_ALIGNMENT) {
+        return Err(WalkEnd::Misaligned);
+    }
+    if fp <= seen {
+        return Err(WalkEnd::NoProgress);
+    }
+    // Both architectures keep the caller's frame pointer and the return address side by side, in this order.
+    const { assert!(A::SAVED_FP_OFFSET == 0 && A::RETURN_ADDRESS_OFFSET == size_of::<usize>()) };
+    memory.stack_pair(fp).ok_or(WalkEnd::OutsideStack)
 }
 
 impl<A: Architecture, M: Memory> Iterator for Callers<'_, A, M> {

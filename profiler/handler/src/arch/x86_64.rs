@@ -147,6 +147,18 @@ fn add_or_sub_rsp(code: &[u8], operation: u8) -> Option<(usize, usize)> {
 /// Whether `at` is one of `mov t, [rsp]`, `mov [rsp+d], t`, `add rsp, d` and `jmp`, behind the `pop rbp` of a
 /// tail call. The whole sequence has to be there.
 fn return_address_is_moving(code: &[u8], at: usize) -> bool {
+    // Of the four instructions, whatever the others are.
+    if !matches!(
+        code.get(at..),
+        Some(
+            [0x48 | 0x4c, 0x8b | 0x89, _, 0x24, ..]
+                | [0x48, 0x81 | 0x83, 0xc4, ..]
+                | [JMP_REL32 | 0xff, ..]
+                | [0x41, 0xff, ..]
+        )
+    ) {
+        return false;
+    }
     // The sequence begins at `at`, or one to three instructions earlier. Lengths: 4; 5 or 8; 4 or 7, where the
     // short forms, and the long ones, go together.
     [0usize, 4, 4 + 5, 4 + 8, 4 + 5 + 4, 4 + 8 + 7]
@@ -196,6 +208,8 @@ fn rsp_move(code: &[u8], opcode: u8) -> Option<(RspMove, usize)> {
 
 /// If `at` is one of the four moves of a frame that grows its argument area, the distance that it moved by.
 fn frame_move(code: &[u8], at: usize) -> Option<usize> {
+    // All four move r11 from or to the stack, whatever the others are.
+    let Some([0x4c, 0x8b | 0x89, _, 0x24, ..]) = code.get(at..) else { return None };
     // Behind the first move come moves of 4 or 5+4 or 8+4 bytes and so on; the sequence is matched whole from
     // each place where it can have begun.
     [0usize, 5, 8, 5 + 4, 8 + 4, 5 + 4 + 5, 5 + 4 + 8, 8 + 4 + 8]

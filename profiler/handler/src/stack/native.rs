@@ -1,18 +1,15 @@
 //! The native frames of the host around and between guest segments, as far as they can be shown to belong there.
 
-use core::ops::ControlFlow;
-
 use super::StackWalk;
 use crate::arch::{Architecture, CallerLocation, Registers};
 use crate::code::{FoundFunction, UNKNOWN_FRAME_SIZE};
 use crate::host::{HostCaller, HostFrame, HostUnwinder};
 use crate::memory::Memory;
 use crate::record::Frame;
+use crate::recorder::Visit;
 use crate::walk::WalkEnd;
 
-impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow<()>>
-    StackWalk<'_, A, M, H, V>
-{
+impl<A: Architecture, M: Memory, H: HostUnwinder, V: Visit> StackWalk<'_, A, M, H, V> {
     /// The native frame that called an entry trampoline, which was left through `location` with the frame pointer
     /// register at `fp`.
     pub(super) fn host_caller(&self, location: CallerLocation, fp: usize) -> Option<HostFrame> {

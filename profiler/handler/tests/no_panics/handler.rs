@@ -2,17 +2,16 @@
 //! without an allocator: see `.ci/handler-has-no-panics`.
 #![no_std]
 
-use core::ops::ControlFlow;
-
 use flamewalk_handler::activation::{Activation, ActivationLayout, Activations, Next};
 use flamewalk_handler::arch::{Native, Registers};
 use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::cycles;
 use flamewalk_handler::host::NoHostFrames;
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{HEADER_WORDS, Header};
+use flamewalk_handler::record::Header;
+use flamewalk_handler::recorder::Recorder;
 use flamewalk_handler::registry::{Reader, Registry};
-use flamewalk_handler::ring::{Ring, Word};
+use flamewalk_handler::ring::{Full, Ring, Word};
 use flamewalk_handler::stack;
 use flamewalk_handler::statistics::{Counters, Fate, LossCause};
 use flamewalk_handler::stores::Stores;
@@ -47,8 +46,7 @@ pub struct Thread {
 pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom: usize, top: usize, youngest: usize, limit: usize) {
     let entered = cycles::now();
     let sample = |table: CodeTable<'_>| {
-        let mut writer = thread.ring.begin();
-        let mut full = (0..HEADER_WORDS).any(|_| writer.push(0).is_err());
+        let mut recorder = Recorder::begin(&thread.ring);
         // SAFETY: it is never run.
         let (memory, mut list) = unsafe { (LiveStack::new(), Activations::new(youngest, &thread.list)) };
         let mut activations = core::iter::from_fn(|| match list.next()? {
@@ -60,26 +58,20 @@ pub unsafe extern "C" fn handler(thread: &Thread, registers: &Registers, bottom:
             other => Some(other),
         });
         let walked = stack::Thread { memory: &memory, table, stack: bottom..top, activations: &mut activations };
-        let end = stack::walk::<Native, _>(registers, walked, &mut NoHostFrames, limit, &mut |frame| {
-            full |= writer.push(frame.encode()).is_err();
-            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .end;
-        if full {
-            return Fate::Lost(LossCause::RingFull);
-        }
+        let end = stack::walk::<Native, _>(registers, walked, &mut NoHostFrames, limit, &mut recorder).end;
         if let Some(cause) = LossCause::of_walk(end) {
             return Fate::Lost(cause);
         }
         let generation = table.generation();
         let header =
             Header { ticks: 1, end, weight: 1, time: 0, generation, labels: 0, stack_used: 0, stack_left: 0 };
-        let frames = writer.length().saturating_sub(HEADER_WORDS);
-        for (index, word) in header.encode(frames).into_iter().enumerate() {
-            writer.set(index, word);
+        if !recorder.has_guest() {
+            return Fate::Outside;
         }
-        writer.commit();
-        Fate::Delivered
+        match recorder.commit(&header) {
+            Ok(()) => Fate::Delivered,
+            Err(Full) => Fate::Lost(LossCause::RingFull),
+        }
     };
     // SAFETY: it is never run.
     let fate = unsafe { thread.registry.read(&thread.reader, sample) };
