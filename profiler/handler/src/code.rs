@@ -2,9 +2,12 @@
 //!
 //! A [`CodeImage`] describes the `.text` of one module or component: a table of functions sorted by their
 //! offset, each with its [`CodeKind`]. A [`CodeTable`] is all images of the process, sorted by address, in groups. All
-//! are plain slices: a look-up is three binary searches and touches nothing but these tables.
+//! are plain slices: a look-up is three binary searches and touches nothing but these tables. A [`Hint`] spares the
+//! search for the image if it is the one that was found last.
 
 use core::ops::Range;
+// Not the models': nothing is told to another thread through a hint.
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What a range of compiled code is, as far as walking a stack is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -183,11 +186,33 @@ impl<'a> ImageGroup<'a> {
     }
 }
 
+/// Where the last image was found, to look there first: most code that a thread runs in turn is in the same image,
+/// however many there are.
+///
+/// A place in whatever table is current, and no address: out of date, it is of no use and does no harm.
+#[derive(Debug, Default)]
+pub struct Hint {
+    /// The number of the group (bits 32..64) and that of the image in it (0..32). Used by one thread only.
+    place: AtomicU64,
+}
+
+impl Hint {
+    fn get(&self) -> (usize, usize) {
+        let place = self.place.load(Ordering::Relaxed);
+        ((place >> 32) as usize, (place & 0xffff_ffff) as usize)
+    }
+
+    fn set(&self, group: usize, image: usize) {
+        self.place.store((group as u64) << 32 | image as u64 & 0xffff_ffff, Ordering::Relaxed);
+    }
+}
+
 /// All code images of the process, sorted by address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CodeTable<'a> {
     images: Images<'a>,
     generation: u64,
+    hint: Option<&'a Hint>,
 }
 
 /// In groups, so that a table that differs from another in one image can share most of them with it.
@@ -207,12 +232,12 @@ impl<'a> CodeTable<'a> {
     /// A table of `images`, sorted by the start of their text and not overlapping. `generation` increases each
     /// time that the set of images changes.
     pub const fn new(images: &'a [CodeImage<'a>], generation: u64) -> Self {
-        Self { images: Images::OneGroup(images), generation }
+        Self { images: Images::OneGroup(images), generation, hint: None }
     }
 
     /// As [`CodeTable::new`], of groups that follow each other.
     pub const fn of_groups(groups: &'a [ImageGroup<'a>], generation: u64) -> Self {
-        Self { images: Images::Groups(groups), generation }
+        Self { images: Images::Groups(groups), generation, hint: None }
     }
 
     /// How often the set of images had changed when this table was made.
@@ -220,19 +245,49 @@ impl<'a> CodeTable<'a> {
         self.generation
     }
 
+    /// The same table, which begins where the last look-up with this hint has ended.
+    pub const fn with_hint<'b>(self, hint: &'b Hint) -> CodeTable<'b>
+    where
+        'a: 'b,
+    {
+        CodeTable { images: self.images, generation: self.generation, hint: Some(hint) }
+    }
+
     /// The image whose text holds `address`.
     #[inline]
     pub fn image(&self, address: usize) -> Option<&'a CodeImage<'a>> {
-        let images = match self.images {
-            Images::OneGroup(images) => images,
+        if let Some(hint) = self.hint {
+            let (group, index) = hint.get();
+            let image = self.group(group).and_then(|images| images.get(index));
+            if let Some(image) = image.filter(|image| image.text.contains(&address)) {
+                return Some(image);
+            }
+        }
+        self.search(address)
+    }
+
+    fn search(&self, address: usize) -> Option<&'a CodeImage<'a>> {
+        let group = match self.images {
+            Images::OneGroup(_) => 0,
             Images::Groups(groups) => {
-                let after = groups.partition_point(|group| group.start <= address);
-                groups.get(after.checked_sub(1)?)?.images
+                groups.partition_point(|group| group.start <= address).checked_sub(1)?
             }
         };
-        let after = images.partition_point(|image| image.text.start <= address);
-        let image = images.get(after.checked_sub(1)?)?;
-        image.text.contains(&address).then_some(image)
+        let images = self.group(group)?;
+        let index = images.partition_point(|image| image.text.start <= address).checked_sub(1)?;
+        let image = images.get(index).filter(|image| image.text.contains(&address))?;
+        if let Some(hint) = self.hint {
+            hint.set(group, index);
+        }
+        Some(image)
+    }
+
+    #[inline]
+    fn group(&self, group: usize) -> Option<&'a [CodeImage<'a>]> {
+        match self.images {
+            Images::OneGroup(images) => (group == 0).then_some(images),
+            Images::Groups(groups) => Some(groups.get(group)?.images),
+        }
     }
 
     /// The function that `address` lies in, and its image.
@@ -302,7 +357,10 @@ mod tests {
                 .filter(|image| !image.text().is_empty())
                 .collect();
             let groups: Vec<ImageGroup<'_>> = images.chunks(group_length).map(ImageGroup::new).collect();
-            for table in [CodeTable::new(&images, 0), CodeTable::of_groups(&groups, 0)] {
+            // One that is kept from table to table, as a thread's is.
+            let hint = Hint::default();
+            let (one, grouped) = (CodeTable::new(&images, 0), CodeTable::of_groups(&groups, 0));
+            for table in [one, grouped, one.with_hint(&hint), grouped.with_hint(&hint), one.with_hint(&hint)] {
             for address in 0xff0..base + 16 {
                 let expected = tables.iter().find_map(|(start, functions)| {
                     functions.iter().copied().find(|function| {

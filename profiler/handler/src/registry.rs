@@ -19,7 +19,7 @@
 //! A handler never waits; a publisher waits for as long as a handler takes, well under a millisecond unless the
 //! scheduler takes the thread away in between.
 
-use crate::code::CodeTable;
+use crate::code::{CodeTable, Hint};
 use crate::sync::{AtomicPtr, AtomicUsize, Lifetime, Ordering};
 
 #[cfg(not(loom))]
@@ -31,11 +31,12 @@ use loom::sync::atomic::fence;
 #[derive(Debug)]
 pub struct Reader {
     count: AtomicUsize,
+    hint: Hint,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { count: AtomicUsize::new(0) }
+        Self { count: AtomicUsize::new(0), hint: Hint::default() }
     }
 }
 
@@ -98,7 +99,7 @@ impl Registry {
         // SAFETY: the pointer is null or from `replace`. A table is freed only after every reader was seen even,
         // or changed, since it was replaced; this one is odd until after `read` has returned.
         let result = match unsafe { published.as_ref() } {
-            Some(published) => published.lifetime.used_by(|| read(published.table)),
+            Some(published) => published.lifetime.used_by(|| read(published.table.with_hint(&reader.hint))),
             None => read(CodeTable::new(&[], 0)),
         };
         // Pair: the acquire loads in `wait_until_left`. What was read is read before the count is even again.

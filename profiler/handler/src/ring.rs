@@ -77,6 +77,17 @@ impl<S: Deref<Target = [Word]>> Ring<S> {
         self.words.get(position & self.mask).map(|word| &word.0)
     }
 
+    /// The words of `length` positions from one on: those to the end of the storage, and those from its beginning on.
+    #[inline]
+    fn from(&self, position: usize, length: usize) -> (&[Word], &[Word]) {
+        let to_end = self.words.get(position & self.mask..=self.mask).unwrap_or(&[]);
+        let (to_end, left) = match to_end.get(..length) {
+            Some(all) => (all, 0),
+            None => (to_end, length.saturating_sub(to_end.len())),
+        };
+        (to_end, self.words.get(..left).unwrap_or(&[]))
+    }
+
     /// Begins a record. Only one thread may produce.
     pub fn begin(&self) -> Writer<'_, S> {
         // Only the producer writes `head`.
@@ -96,11 +107,11 @@ impl<S: Deref<Target = [Word]>> Ring<S> {
         if available == 0 {
             return false;
         }
-        let word =
-            |index: usize| self.word(tail.wrapping_add(index)).map_or(0, |word| word.load(Ordering::Relaxed));
+        let first = self.word(tail).map_or(0, |word| word.load(Ordering::Relaxed));
         // A record is never empty and never longer than what is there; this only bounds the loop.
-        let length = record_length(word(0)).clamp(1, available);
-        (0..length).for_each(|index| push(word(index)));
+        let length = record_length(first).clamp(1, available);
+        let (to_end, from_start) = self.from(tail, length);
+        to_end.iter().chain(from_start).for_each(|word| push(word.0.load(Ordering::Relaxed)));
         // Pair: the acquire load in `begin`.
         self.tail.store(tail.wrapping_add(length), Ordering::Release);
         true
@@ -143,13 +154,11 @@ impl<S: Deref<Target = [Word]>> Writer<'_, S> {
     pub fn extend<V: Copy>(&mut self, values: &[V], encode: impl Fn(V) -> u64) -> Result<(), Full> {
         let position = self.start.wrapping_add(self.length);
         self.reserve(values.len())?;
-        // From the position to the end of the storage, then from its beginning on.
-        let words = &*self.ring.words;
-        let to_end = words.get(position & self.ring.mask..=self.ring.mask).unwrap_or(&[]);
-        let (first, rest) = values.split_at(values.len().min(to_end.len()));
+        let (to_end, from_start) = self.ring.from(position, values.len());
+        let (first, rest) = values.split_at(to_end.len().min(values.len()));
         let store = |(word, value): (&Word, &V)| word.0.store(encode(*value), Ordering::Relaxed);
         to_end.iter().zip(first).for_each(store);
-        words.iter().zip(rest).for_each(store);
+        from_start.iter().zip(rest).for_each(store);
         Ok(())
     }
 

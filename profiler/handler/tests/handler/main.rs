@@ -13,6 +13,7 @@ mod hostile;
 mod live_stack;
 mod machine;
 mod record;
+mod recorder;
 mod registry;
 mod ring;
 mod shape;
