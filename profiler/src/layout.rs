@@ -134,6 +134,12 @@ pub(crate) unsafe fn stack_limit(context: usize) -> (usize, Option<usize>) {
     (word(layout.stack_limit), (guard != 0).then_some(guard))
 }
 
+/// The address of the two words that hold the guard of the fiber that the store with this context runs on; both are 0
+/// while it runs on none, which is also the case while its guest is suspended.
+pub(crate) fn guard_address(context: usize) -> usize {
+    context.wrapping_add(known_layout().guard)
+}
+
 /// The layout as far as `wasmtime-environ` tells it.
 fn known_layout() -> ActivationLayout {
     let store = HostPtr.vm_store_context();

@@ -43,6 +43,7 @@ mod signal;
 mod source;
 mod stacks;
 mod store;
+mod suspended;
 mod thread;
 mod timeline;
 mod window;

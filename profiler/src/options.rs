@@ -37,6 +37,15 @@ pub struct Options {
     /// The signal that interrupts threads: `SIGPROF`, `SIGVTALRM`, `SIGALRM`, `SIGUSR1`, `SIGUSR2`, `SIGURG`, `SIGWINCH`,
     /// `SIGIO`, `SIGPWR` or `SIGSTKFLT`. Default: `SIGPROF`.
     pub signal: Signal,
+    /// Whether guests that are suspended appear, with the call of the host or the runtime that they wait in: guests of
+    /// asynchronous stores, which then run on no thread. With [`Event::Wall`] only, as samples of a thread of the profiler's
+    /// named `suspended`. Default: no.
+    ///
+    /// For stores whose call hook is used, and fibers with a guard, as Wasmtime's own have and
+    /// [`BoundedStacks`](crate::BoundedStacks) gives to others. The hook then walks the stack at each call of the host,
+    /// sampling or not. In a store whose host function has panicked, and that is kept nevertheless, that call is shown until the
+    /// store runs a guest again: Wasmtime does not tell of panics.
+    pub suspended: bool,
     /// How the collector works.
     pub collector: flamewalk_collector::Options,
 }
@@ -48,6 +57,7 @@ impl Default for Options {
             rate: defaults::RATE,
             frame_limit: defaults::FRAME_LIMIT,
             host_frames: false,
+            suspended: false,
             ring_words: defaults::RING_WORDS,
             signal: Signal::SIGPROF,
             collector: flamewalk_collector::Options::default(),

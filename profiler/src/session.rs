@@ -9,10 +9,12 @@ use flamewalk_profile::{Metadata, Profile};
 use flamewalk_symbolizer::HostSymbolizer;
 
 use crate::error::Error;
+use crate::event::Event;
 use crate::host::{HostCode, HostFrames};
 use crate::options::Options;
 use crate::shared::{Shared, WindowId};
 use crate::source::Plan;
+use crate::suspended::SuspendedSampler;
 use crate::thread::{Armed, Thread};
 use crate::timeline::Timeline;
 
@@ -27,6 +29,8 @@ pub(crate) struct Session {
     /// The host's own code, if its frames are wanted.
     host: Option<Arc<HostCode>>,
     pub(crate) collector: Arc<Collector>,
+    /// Samples what runs on no thread, if asked for.
+    suspended: Option<Arc<SuspendedSampler>>,
     notices: Vec<String>,
     pub(crate) is_paused: bool,
     pub(crate) windows: BTreeMap<WindowId, Window>,
@@ -52,7 +56,22 @@ impl Session {
         let collector = Collector::start(registry, labels, symbols, &options.collector)
             .map_err(|source| Error::System { action: "start the collector thread", source })?;
         let collector = Arc::new(collector);
-        Ok(Self { plan, host, collector, notices, is_paused: false, windows: BTreeMap::new() })
+        let suspended = match (options.suspended, plan.event) {
+            (false, _) => None,
+            (true, Event::Wall) => {
+                let calls = Arc::clone(&shared.host_calls);
+                let sampler = SuspendedSampler::start(calls, &collector, options.ring_words, plan.rate);
+                sampler.map_err(|error| notices.push(format!("suspended guests are not shown: {error}"))).ok()
+            }
+            (true, event) => {
+                notices.push(format!(
+                    "suspended guests are not shown: they take no `{event}`, only `wall` time"
+                ));
+                None
+            }
+        };
+        let suspended = suspended.map(Arc::new);
+        Ok(Self { plan, host, collector, suspended, notices, is_paused: false, windows: BTreeMap::new() })
     }
 
     pub(crate) fn note(&mut self, notice: String) {
@@ -83,6 +102,12 @@ impl Session {
         }
     }
 
+    /// Ends all ticks. What was sampled is in the rings when this returns.
+    pub(crate) fn end(&self, threads: &[Arc<Thread>]) {
+        threads.iter().for_each(|thread| thread.disarm());
+        self.suspended.iter().for_each(|sampler| sampler.end());
+    }
+
     /// Changes something of the sources of all threads.
     fn change(
         &mut self,
@@ -96,11 +121,20 @@ impl Session {
         }
     }
 
+    pub(crate) fn pause(&mut self, threads: &[Arc<Thread>]) {
+        if !std::mem::replace(&mut self.is_paused, true) {
+            self.windows.values_mut().for_each(|window| window.timeline.pause());
+            threads.iter().for_each(|thread| _ = thread.with_source(|source| source.stop()));
+            self.suspended.iter().for_each(|sampler| sampler.pause());
+        }
+    }
+
     /// Ends the pause, if there is one.
     pub(crate) fn resume(&mut self, threads: &[Arc<Thread>]) {
         if std::mem::take(&mut self.is_paused) {
             self.windows.values_mut().for_each(|window| window.timeline.resume());
             self.change(threads, |source| source.start());
+            self.suspended.iter().for_each(|sampler| sampler.resume());
         }
     }
 
@@ -108,6 +142,7 @@ impl Session {
         self.plan = self.plan.at_rate(rate)?;
         self.windows.values_mut().for_each(|window| window.timeline.set_rate(rate));
         self.change(threads, |source| source.set_rate(rate));
+        self.suspended.iter().for_each(|sampler| sampler.set_rate(rate));
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::fork::Process;
 use crate::options::Options;
 use crate::session::{Session, Window};
 use crate::source::check_rate;
+use crate::suspended::HostCalls;
 use crate::thread::Thread;
 use crate::timeline::Timeline;
 
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<CodeRegistry>,
     /// The stores that are attached.
     pub(crate) stores: Stores,
+    /// The host calls that guests of attached stores are in, if suspended guests are to be seen.
+    pub(crate) host_calls: Arc<HostCalls>,
     /// The sets of labels that attached stores have had.
     pub(crate) labels: Arc<LabelTable>,
     pub(crate) options: Options,
@@ -53,6 +56,7 @@ impl Shared {
         Self {
             registry: Arc::default(),
             stores: Stores::default(),
+            host_calls: Arc::default(),
             labels: Arc::default(),
             process: Process::current(),
             state: State { rate: options.rate, threads: Vec::new(), session: None, started: None, opened: 0 }
@@ -184,11 +188,7 @@ impl Shared {
     pub(crate) fn pause(&self) -> Result<(), Error> {
         let mut state = self.state()?;
         let (session, threads) = state.started_session()?;
-        if !session.is_paused {
-            session.is_paused = true;
-            session.windows.values_mut().for_each(|window| window.timeline.pause());
-            threads.iter().for_each(|thread| _ = thread.with_source(|source| source.stop()));
-        }
+        session.pause(threads);
         Ok(())
     }
 
@@ -269,8 +269,8 @@ impl Shared {
         let window = current.windows.remove(&id).ok_or(Error::NotRunning)?;
         let is_own = started.take_if(|started| *started == id).is_some();
         if current.windows.is_empty() {
-            threads.iter().for_each(|thread| thread.disarm());
             let session = session.take().ok_or(Error::NotRunning)?;
+            session.end(threads);
             return Ok((session, window, Sampling::Ended));
         }
         if is_own {
@@ -285,7 +285,7 @@ impl Shared {
         let Ok(mut state) = self.state() else { return };
         let session = state.session.take();
         state.started = None;
-        state.threads.iter().for_each(|thread| thread.disarm());
+        session.iter().for_each(|session| session.end(&state.threads));
         drop(state);
         // Waits for the collector's thread.
         drop(session);

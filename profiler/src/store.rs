@@ -11,6 +11,7 @@ use wasmtime::{AsContextMut, CallHook, Func};
 
 use crate::error::Error;
 use crate::shared::Shared;
+use crate::suspended::HostCall;
 use crate::thread::Thread;
 use crate::{layout, thread};
 
@@ -24,6 +25,8 @@ pub struct StoreHook {
     shared: Arc<Shared>,
     /// The address of the store's context.
     context: usize,
+    /// The host call that the store's guest is in, if suspended guests are to be seen.
+    host_call: Option<Arc<HostCall>>,
 }
 
 impl StoreHook {
@@ -31,12 +34,16 @@ impl StoreHook {
         shared.check_process()?;
         let context = layout::store_context(store, func)?;
         shared.stores.attach(context, shared.registry.handlers());
-        Ok(Self { shared, context })
+        let host_call = shared.options.suspended.then(|| shared.host_calls.attach(context));
+        Ok(Self { shared, context, host_call })
     }
 
     /// To be called from the store's call hook with what Wasmtime passes to it. Makes the calling thread known, if it is
     /// not yet: the thread that enters a guest, and the one that a suspended guest goes on on.
     pub fn call(&self, hook: CallHook) {
+        if let Some(host_call) = &self.host_call {
+            self.follow(host_call, hook);
+        }
         let known = match hook {
             CallHook::CallingWasm => thread::with_current(&self.shared, Thread::before_entry).map(drop),
             CallHook::ReturningFromHost => thread::attach_current(&self.shared),
@@ -51,6 +58,18 @@ impl StoreHook {
         }
     }
 
+    /// Follows the guest into the host and back.
+    fn follow(&self, host_call: &HostCall, hook: CallHook) {
+        if !self.shared.process.is_current() {
+            return;
+        }
+        host_call.end();
+        // After a guest that was entered from a host call, this goes on.
+        if matches!(hook, CallHook::CallingHost | CallHook::ReturningFromWasm) {
+            thread::with_existing(&self.shared, |thread| host_call.begin(thread));
+        }
+    }
+
     /// Sets the labels of the store, for samples from now on. Can be called at any time, also while its guest runs.
     ///
     /// Large sets are cut, and when there are very many different ones, further ones are shown as one: see the profile's
@@ -59,7 +78,9 @@ impl StoreHook {
         if !self.shared.process.is_current() {
             return;
         }
-        self.shared.stores.set_labels(self.context, self.shared.labels.intern(labels));
+        let labels = self.shared.labels.intern(labels);
+        self.shared.stores.set_labels(self.context, labels);
+        self.host_call.iter().for_each(|call| call.set_labels(labels));
     }
 }
 
@@ -87,6 +108,7 @@ impl Drop for StoreHook {
         // In a forked process nothing looks the store up.
         if self.shared.process.is_current() {
             self.shared.stores.detach(self.context);
+            self.host_call.iter().for_each(|call| self.shared.host_calls.detach(call));
         }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Thread {
     /// for none. Written by the thread outside of its handler, and read by that, as far as call hooks tell.
     below: AtomicUsize,
     reader: Arc<Reader>,
+    /// For walks outside of the handler, if there are any.
+    hook_reader: Option<Arc<Reader>>,
     armed: AtomicPtr<Armed>,
 }
 
@@ -71,7 +73,10 @@ impl Thread {
         let list_word = list.word_of_this_thread()?;
         let reader = Arc::new(Reader::default());
         let stack = stack_bounds()?;
-        shared.registry.handlers().add_reader(Arc::clone(&reader));
+        let hook_reader = shared.options.suspended.then(Arc::default);
+        for reader in [Some(&reader), hook_reader.as_ref()].into_iter().flatten() {
+            shared.registry.handlers().add_reader(Arc::clone(reader));
+        }
         Ok(Self {
             shared,
             id: nix::unistd::gettid().as_raw(),
@@ -80,6 +85,7 @@ impl Thread {
             list_word,
             below: AtomicUsize::new(0),
             reader,
+            hook_reader,
             armed: AtomicPtr::new(ptr::null_mut()),
         })
     }
@@ -153,8 +159,8 @@ impl Thread {
     ///
     /// # Safety
     ///
-    /// To be called in a signal handler of this thread that interrupted it at `registers`, within
-    /// [`Registry::read`](flamewalk_handler::registry::Registry::read) that gave `table`.
+    /// To be called in a signal handler of this thread that interrupted it at `registers`, or on this thread with registers
+    /// that it has, within [`Registry::read`](flamewalk_handler::registry::Registry::read) that gave `table`.
     pub(crate) unsafe fn walk(
         &self,
         registers: &Registers,
@@ -261,6 +267,51 @@ impl Thread {
         if is_mixed { own | MIXED_LABELS } else { own }
     }
 
+    /// What a sample says besides its frames.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Thread::walk`], which `walk` is from.
+    unsafe fn header(&self, walk: &Walk, ticks: Ticks, table: CodeTable<'_>, limit: usize) -> Header {
+        Header {
+            ticks: u32::try_from(ticks.count).unwrap_or(u32::MAX),
+            end: walk.end,
+            weight: ticks.weight,
+            time: ticks.time,
+            generation: table.generation(),
+            // SAFETY: the caller's promise.
+            labels: unsafe { self.labels(walk.store, limit) },
+            stack_used: saturate(walk.stack_used),
+            stack_left: saturate(walk.stack_left),
+        }
+    }
+
+    /// Adds to `frames` the words of the frames of this thread's stack, if the youngest guest on it is one of the store with
+    /// this context and in a call of the host. To be called on this thread, by the host function or a hook. The header is
+    /// that of a sample without ticks.
+    pub(crate) fn host_call(&self, store: usize, frames: &mut Vec<u64>) -> Option<Header> {
+        let here = 0u8;
+        // In host code the walk uses nothing but the stack pointer, for which an address in this frame will do.
+        let registers = Registers { sp: (&raw const here).addr(), ..Registers::default() };
+        let mut visit = |frame: Frame| {
+            frames.push(frame.encode());
+            ControlFlow::Continue(())
+        };
+        let limit = self.shared.options.frame_limit;
+        let reader = self.hook_reader.as_ref()?;
+        let walk_and_describe = |table: CodeTable<'_>| {
+            // SAFETY: on this thread, which does nothing else meanwhile: the handler, which can interrupt this, leaves it as
+            // it was. And within `read`.
+            unsafe {
+                let walk = self.walk(&registers, table, &mut NoHostFrames, limit, &mut visit);
+                let has_call = walk.store == store && LossCause::of_walk(walk.end).is_none();
+                has_call.then(|| self.header(&walk, Ticks { count: 0, weight: 0, time: 0 }, table, limit))
+            }
+        };
+        // SAFETY: the reader is this thread's, registered in `new`, and used nowhere else, so that calls do not nest.
+        unsafe { self.shared.registry.handlers().read(reader, walk_and_describe) }
+    }
+
     /// Writes a sample into the ring, if there is one to write.
     fn sample(&self, armed: &Armed, registers: &Registers, table: CodeTable<'_>, ticks: Ticks) -> Fate {
         let mut recorder = Recorder::begin(&armed.channel.ring);
@@ -283,17 +334,8 @@ impl Thread {
         if !recorder.has_guest() && end == WalkEnd::EntryTrampoline {
             return Fate::Outside;
         }
-        let header = Header {
-            ticks: u32::try_from(ticks.count).unwrap_or(u32::MAX),
-            end,
-            weight: ticks.weight,
-            time: ticks.time,
-            generation: table.generation(),
-            // SAFETY: as above.
-            labels: unsafe { self.labels(walk.store, limit) },
-            stack_used: saturate(walk.stack_used),
-            stack_left: saturate(walk.stack_left),
-        };
+        // SAFETY: as above.
+        let header = unsafe { self.header(&walk, ticks, table, limit) };
         match recorder.commit(&header) {
             Ok(()) => Fate::Delivered,
             Err(Full) => Fate::Lost(LossCause::RingFull),
@@ -307,7 +349,9 @@ impl Drop for Thread {
             return;
         }
         self.disarm();
-        self.shared.registry.handlers().remove_reader(&self.reader);
+        for reader in [Some(&self.reader), self.hook_reader.as_ref()].into_iter().flatten() {
+            self.shared.registry.handlers().remove_reader(reader);
+        }
     }
 }
 

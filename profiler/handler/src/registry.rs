@@ -84,8 +84,8 @@ impl Registry {
     ///
     /// # Safety
     ///
-    /// `reader` must be registered with this registry and used by one thread only, whose signal handler is the caller;
-    /// calls do not nest.
+    /// `reader` must be registered with this registry and used by one thread only, and either in its signal handler or
+    /// outside of it; calls do not nest.
     pub unsafe fn read<R>(&self, reader: &Reader, read: impl FnOnce(CodeTable<'_>) -> R) -> R {
         // Only this thread writes its reader.
         let count = reader.count.load(Ordering::Relaxed);

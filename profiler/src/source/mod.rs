@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::event::{Event, PerfEvent};
 
 pub(crate) use perf::PerfSource;
-pub(crate) use timer::{Clock, TimerSource};
+pub(crate) use period::VaryingPeriod;
+pub(crate) use timer::{Clock, TimerSource, monotonic_time};
 
 /// The highest rate: above it, signals begin to starve the program that is profiled.
 const MAX_RATE: u32 = 20_000;
@@ -151,7 +152,8 @@ pub(crate) fn check_rate(rate: u32) -> Result<(), Error> {
     if rate == 0 || rate > MAX_RATE { Err(Error::Rate { rate, max: MAX_RATE }) } else { Ok(()) }
 }
 
-fn period_of(rate: u32) -> u64 {
+/// Nanoseconds from tick to tick at a rate in Hz.
+pub(crate) fn period_of(rate: u32) -> u64 {
     1_000_000_000 / u64::from(rate)
 }
 

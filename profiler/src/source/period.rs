@@ -22,7 +22,7 @@ const SHORTEST: f64 = 0.549_306;
 
 /// When to draw a new period, and which.
 #[derive(Debug)]
-pub(super) struct VaryingPeriod {
+pub(crate) struct VaryingPeriod {
     mean: u64,
     changed: Instant,
     random: RandomState,
@@ -31,19 +31,19 @@ pub(super) struct VaryingPeriod {
 
 impl VaryingPeriod {
     /// A period around `mean` nanoseconds.
-    pub(super) fn new(mean: u64) -> Self {
+    pub(crate) fn new(mean: u64) -> Self {
         Self { mean, changed: Instant::now(), random: RandomState::new(), draws: 0 }
     }
 
     /// Changes the mean to that of `rate` Hz and returns a new period in nanoseconds.
-    pub(super) fn set_rate(&mut self, rate: u32) -> u64 {
+    pub(crate) fn set_rate(&mut self, rate: u32) -> u64 {
         self.mean = super::period_of(rate);
         self.changed = Instant::now();
         self.draw()
     }
 
     /// A new period in nanoseconds, if it is time for one.
-    pub(super) fn next(&mut self) -> Option<u64> {
+    pub(crate) fn next(&mut self) -> Option<u64> {
         if self.changed.elapsed() < Duration::from_nanos(self.mean).saturating_mul(MIN_TICKS) {
             return None;
         }
@@ -51,7 +51,8 @@ impl VaryingPeriod {
         Some(self.draw())
     }
 
-    fn draw(&mut self) -> u64 {
+    /// A new period in nanoseconds, whatever the time.
+    pub(crate) fn draw(&mut self) -> u64 {
         self.draws += 1;
         // Keyed at random by the standard library, which makes the hash of a counter good enough a random number.
         let random = f64::from(self.random.hash_one(self.draws) as u32) / f64::from(u32::MAX);

@@ -220,7 +220,7 @@ impl RunningTimer {
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`. The vDSO answers, without a system call.
-fn monotonic_time() -> u64 {
+pub(crate) fn monotonic_time() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, nanoseconds)
 }
 
