@@ -160,7 +160,7 @@ impl SuspendedSampler {
     ) -> Result<Self, Error> {
         let probe = [0u8; GUARD_BYTES];
         let action = "read this process's own memory by process_vm_readv, to tell which guests are suspended";
-        read_words(&[probe.as_ptr().addr()], &mut vec![0; GUARD_BYTES])
+        read_words(&[probe.as_ptr().addr()], &mut [0; GUARD_BYTES])
             .map_err(|source| Error::System { action, source })?;
         let (control, inbox) = mpsc::channel();
         let collector = Arc::clone(collector);
