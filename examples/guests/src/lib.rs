@@ -16,7 +16,7 @@ mod programs;
 mod zig;
 
 pub use committed::Guest;
-pub use component::as_component;
+pub use component::{as_component, http_handler};
 pub use error::Error;
 pub use known_answer::{GUEST_STEPS_PER_ROUND, HOST_CALL_SHARE, KNOWN_ANSWER, SEED, STRAIGHT_STEPS, chain};
 pub use programs::{cpython, cpython_script, sqlite};
