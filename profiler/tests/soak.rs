@@ -1,20 +1,21 @@
 //! Everything at once: threads that come and go, asynchronous guests, modules that are loaded and dropped, starts, stops,
-//! pauses, rates, snapshots and labels from several threads, and signals of other libraries, some of them ours by number.
+//! pauses, rates, snapshots, windows and labels from several threads, and signals of other libraries, some of them ours by
+//! number. Once in time on a processor, and once in time that passes, with suspended guests.
 //!
-//! Nothing may crash, hang or leak, and the sums of every profile must agree. `FLAMEWALK_SOAK_SECONDS` says for how long:
-//! ten seconds unless it is set; CI takes two minutes, and half an hour is
+//! Nothing may crash, hang or leak, and the sums of every profile must agree. `FLAMEWALK_SOAK_SECONDS` says for how long
+//! both together: ten seconds unless it is set; CI takes two minutes, and half an hour is
 //!
 //! ```text
 //! FLAMEWALK_SOAK_SECONDS=1800 cargo test --workspace --test soak -- --nocapture
 //! ```
 
 use std::os::unix::thread::JoinHandleExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flamewalk::profile::{Metadata, Profile};
-use flamewalk::{Error, Guest, Options, ProfiledCodeMemory, Profiler};
+use flamewalk::{Error, Event, Guest, Options, ProfiledCodeMemory, Profiler};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use wasmtime::{Config, Engine, Linker, Module, Store};
 
@@ -100,7 +101,7 @@ impl Soak {
             Ok(()) | Err(Error::NotRunning | Error::AlreadyRunning) => {}
             Err(error) => panic!("{error}"),
         };
-        match self.random(12) {
+        match self.random(13) {
             0 => self.check(profiler.stop(Metadata::default())),
             1..=3 => ignore(profiler.start()),
             4 => ignore(profiler.pause()),
@@ -115,6 +116,11 @@ impl Soak {
                 }
             }
             10 => drop(profiler.statistics()),
+            11 => {
+                let window = profiler.window(None).unwrap();
+                std::thread::sleep(Duration::from_micros(self.random(5_000)));
+                self.check(window.finish(Metadata::default()));
+            }
             _ => self.check(profiler.snapshot(Metadata::default())),
         }
         std::thread::sleep(Duration::from_micros(self.random(5_000)));
@@ -134,12 +140,12 @@ fn resources() -> (u64, usize) {
     (resident * 4096, std::fs::read_dir("/proc/self/fd").unwrap().count())
 }
 
-fn soak() -> Soak {
+fn soak(options: Options) -> Soak {
     let mut config = Config::new();
     config.with_custom_code_memory(Some(Arc::new(ProfiledCodeMemory::new())));
     config.epoch_interruption(true);
     let engine = Engine::new(&config).unwrap();
-    let profiler = Profiler::new(Options::default()).unwrap();
+    let profiler = Profiler::new(options).unwrap();
     let binary = wat::parse_str(GUEST.replace("NAME", "steady")).unwrap();
     let module = Module::new(&engine, &binary).unwrap();
     profiler.register_module(&module, Guest::named("steady").binary(binary)).unwrap();
@@ -163,8 +169,25 @@ fn soak() -> Soak {
 }
 
 #[test]
-fn everything_at_once() {
-    let seconds = std::env::var("FLAMEWALK_SOAK_SECONDS").map_or(10, |seconds| seconds.parse().unwrap());
+fn everything_at_once_in_time_on_a_processor() {
+    everything_at_once(Options::default());
+}
+
+#[test]
+fn everything_at_once_in_time_that_passes() {
+    let mut options = Options::default();
+    options.event = Event::Wall;
+    options.suspended = true;
+    everything_at_once(options);
+}
+
+/// One profiler is in a process at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn everything_at_once(options: Options) {
+    let _only = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    HANDLED.store(0, Ordering::Relaxed);
+    let seconds = std::env::var("FLAMEWALK_SOAK_SECONDS").map_or(10, |seconds| seconds.parse().unwrap()) / 2;
     let begin = Instant::now();
     let length = Duration::from_secs(seconds);
     // SIGUSR2 is another library's; signals of our number that are not from our sources go to its handler as well.
@@ -174,7 +197,7 @@ fn everything_at_once() {
         // SAFETY: the handler adds to an atomic.
         unsafe { sigaction(signal, &action) }.unwrap();
     }
-    let soak = Arc::new(soak());
+    let soak = Arc::new(soak(options));
     let thread = |act: fn(&Soak)| {
         let soak = Arc::clone(&soak);
         std::thread::spawn(move || {
