@@ -4,7 +4,7 @@
 //! While a session runs it is *armed*: it has an event source, a ring and counters.
 
 use std::cell::{RefCell, UnsafeCell};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::cycles;
 use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{Header, MIXED_LABELS};
+use flamewalk_handler::record::{Frame, Header, MIXED_LABELS};
 use flamewalk_handler::recorder::{Recorder, Visit};
 use flamewalk_handler::registry::Reader;
 use flamewalk_handler::ring::Full;

@@ -82,10 +82,11 @@ proptest! {
 #[test]
 fn only_frames_of_guests_make_a_guests_sample() {
     let ring = ring();
-    let mut recorder = Recorder::begin(&ring);
-    assert!(recorder.frame(Frame::HostInstruction(1)).is_continue() && !recorder.has_guest());
-    assert!(recorder.return_addresses(&[]).is_continue() && !recorder.has_guest());
-    assert!(recorder.return_addresses(&[2]).is_continue() && recorder.has_guest());
-    drop(recorder);
+    {
+        let mut recorder = Recorder::begin(&ring);
+        assert!(recorder.frame(Frame::HostInstruction(1)).is_continue() && !recorder.has_guest());
+        assert!(recorder.return_addresses(&[]).is_continue() && !recorder.has_guest());
+        assert!(recorder.return_addresses(&[2]).is_continue() && recorder.has_guest());
+    }
     assert!(!ring.pop(|_| {}), "nothing was written");
 }
