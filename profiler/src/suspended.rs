@@ -30,8 +30,9 @@ use crate::layout;
 use crate::source::{VaryingPeriod, monotonic_time, period_of};
 use crate::thread::Thread;
 
-/// Stores that are looked at in one tick at most. Of more, each tick takes the next ones, which then stand for all.
-const MOST_AT_ONCE: usize = 256;
+/// Stores that are looked at in one tick at most. Of more, each tick takes the next ones, which then stand for all: at 1,000 Hz
+/// that is samples enough, and stacks of a hundred frames fit into the ring until it is drained.
+const MOST_AT_ONCE: usize = 32;
 const GUARD_BYTES: usize = 2 * size_of::<usize>();
 
 /// What a guest's stack was when it called the host.

@@ -125,6 +125,8 @@ fn options() -> Options {
     let mut options = Options::default();
     options.event = Event::Wall;
     options.suspended = true;
+    // A busy machine may keep the collector from draining it for seconds.
+    options.ring_words = 1 << 20;
     options
 }
 
@@ -178,9 +180,9 @@ fn waits_have_their_weight_and_their_stack() {
     for (stack, truth) in expected.into_iter().zip(truths) {
         let ratio = with_stack(&found, stack) as f64 / truth as f64;
         println!("{stack}: {ratio:.4} of {truth} ns");
-        // Hundreds of thousands of samples, but some hundred ticks, each of which hits all guests at a like place: runs differ by
-        // 0.4 %. And the moments in which a wait is polled are in the truth, and are not suspended.
-        assert!((0.97..=1.03).contains(&ratio), "{stack}: {ratio}");
+        // About ten thousand samples of each, of which those of a tick are much alike: runs differ by 1 %; five times that.
+        // And the moments in which a wait is polled are in the truth, and are not suspended.
+        assert!((0.95..=1.05).contains(&ratio), "{stack}: {ratio}");
     }
     let of_a: u64 = found.iter().filter(|((_, tenant), _)| tenant == "a").map(|(_, weight)| weight).sum();
     let share = of_a as f64 / found.values().sum::<u64>() as f64;
