@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use flamewalk_handler::record::{Frame, Header, Sample};
+use flamewalk_handler::record::{Frame, Header, MIXED_LABELS, Sample};
 use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::{Headroom, Tally, Thread};
 use flamewalk_symbolizer::HostAddress;
@@ -157,6 +157,11 @@ impl Aggregator {
         for (key, sum) in sums {
             self.sums.entry(halved(key)).or_default().add(sum);
         }
+    }
+
+    /// The numbers of the labels that sums have, each once or more.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = u64> {
+        self.sums.keys().map(|key| key.labels & !MIXED_LABELS)
     }
 
     /// Names the frames of an image that goes: nobody may ask the registry for it afterwards.

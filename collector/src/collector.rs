@@ -1,6 +1,6 @@
 //! The collector's thread and how it is told what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use flamewalk_symbolizer::registry::{CodeRegistry, SampleReader};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::channel::Channel;
-use crate::labels::LabelTable;
+use crate::labels::{LabelReader, LabelTable};
 use crate::symbols;
 use crate::totals::{Totals, sum};
 use crate::window::{Collected, Window};
@@ -106,7 +106,7 @@ impl Collector {
         let added = Arc::default();
         let mut session = Session {
             reader: SampleReader::new(registry),
-            labels,
+            labels: LabelReader::new(labels),
             host,
             added: Arc::clone(&added),
             channels: Vec::new(),
@@ -176,7 +176,7 @@ impl Drop for Collector {
 /// What the collector's thread owns.
 struct Session {
     reader: SampleReader,
-    labels: Arc<LabelTable>,
+    labels: LabelReader,
     host: HostSymbolizer,
     added: Arc<Mutex<Vec<Arc<Channel>>>>,
     /// With the number of the thread.
@@ -233,8 +233,13 @@ impl Session {
     }
 
     fn drain(&mut self) {
-        // In this order: what is retired by now is in no sample that a channel of the list does not have by now.
+        // In this order: what is retired by now, or was let go of by its last store, is in no sample that a channel of the
+        // list does not have by now.
         let retired = self.reader.retired();
+        let idle = self.labels.idle();
+        if !idle.is_empty() {
+            self.reader.registry().handlers().wait_for_handlers();
+        }
         for channel in self.added.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             self.channels.push((self.threads, channel));
             self.threads += 1;
@@ -256,6 +261,11 @@ impl Session {
             self.windows.values_mut().for_each(|window| window.aggregator.resolve(*image, registry));
         }
         self.reader.release(&retired);
+        if !idle.is_empty() {
+            let windows = self.windows.values();
+            let used: HashSet<u64> = windows.flat_map(|window| window.aggregator.labels()).collect();
+            self.labels.forget(idle.into_iter().filter(|number| !used.contains(number)));
+        }
     }
 
     fn drain_channel(&mut self, number: u64, channel: &Channel) {
@@ -303,8 +313,14 @@ impl Session {
         };
         let registry = self.reader.registry();
         let aggregator = &window.aggregator;
-        let taken =
-            symbols::add_stacks(aggregator, registry, &self.labels, &mut self.host, only, &mut profile)?;
+        let taken = symbols::add_stacks(
+            aggregator,
+            registry,
+            self.labels.table(),
+            &mut self.host,
+            only,
+            &mut profile,
+        )?;
         let bound = self.options.max_stack_bytes;
         profile.metadata.notices.extend(taken.about_memory(profile.total(), bound));
         profile.metadata.notices.extend(taken.notices);
@@ -315,7 +331,7 @@ impl Session {
             profile.metadata.statistics = statistics;
             return Ok(profile);
         }
-        profile.metadata.notices.extend(self.labels.notices());
+        profile.metadata.notices.extend(self.labels.table().notices());
         profile.metadata.notices.extend_from_slice(self.host.notices());
         let totals = self.totals();
         profile.metadata.statistics = self.statistics(window, sampling, &totals);

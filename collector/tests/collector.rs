@@ -254,3 +254,40 @@ fn a_tenants_profile_holds_its_own_only() {
     assert_eq!(all.total(), Tally { samples: 3, weight: 60 });
     assert_eq!(all.metadata.notices.len(), 1);
 }
+
+/// A server that labels each request: sets used to be kept for good, so that after 65,536 requests all further ones were
+/// one, whatever else their labels said.
+#[test]
+fn labels_of_requests_without_end_stay_apart() {
+    let rig = Rig::new();
+    let channel = rig.thread();
+    let mut requests = 0..200_000_u32;
+    let mut lasting = None;
+    while !requests.is_empty() {
+        let batch: Vec<u32> = requests.by_ref().take(10_000).collect();
+        for request in &batch {
+            let labels = [("request", request.to_string()), ("tenant", (request % 3).to_string())];
+            let number = rig.labels.intern(labels.into_iter().collect());
+            // Few requests are hit by a tick.
+            if request % 100 == 0 {
+                tick(&channel, Fate::Delivered, 1, number, 1);
+            }
+            match lasting {
+                // One store has its labels all the time, and is hit at the end only.
+                None => lasting = Some(number),
+                Some(_) => rig.labels.release(number),
+            }
+        }
+        let profile = rig.profile(Sampling::Ongoing, Extent::Rest);
+        let seen: Vec<u32> = profile
+            .samples()
+            .map(|sample| profile.labels(sample.origin.labels))
+            .map(|labels| labels.get("request").expect("every sample has one").parse().unwrap())
+            .collect();
+        assert_eq!(seen, batch.into_iter().step_by(100).collect::<Vec<_>>());
+        assert!(profile.metadata.notices.is_empty(), "{:?}", profile.metadata.notices);
+    }
+    tick(&channel, Fate::Delivered, 1, lasting.unwrap(), 1);
+    let last = rig.profile(Sampling::Ended, Extent::All);
+    assert_eq!(last.label_sets().last().and_then(|(_, labels)| labels.get("request")), Some("0"));
+}

@@ -86,6 +86,8 @@ impl HostCall {
 
     /// Sets the number of the store's labels.
     pub(crate) fn set_labels(&self, labels: u64) {
+        // Locked, so that no sample is being written with the ones before when this returns.
+        let _stack = self.stack();
         self.labels.store(labels, Ordering::Relaxed);
     }
 
