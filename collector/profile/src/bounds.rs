@@ -7,8 +7,8 @@
 use crate::{Format, FrameId, ProfileError};
 
 /// The most bytes that compressed content may have once it is decompressed. The largest profiles that are worth
-/// keeping are a tenth of that.
-pub(crate) const CONTENT: u64 = 256 << 20;
+/// keeping are a fifth of that.
+pub(crate) const CONTENT: u64 = 128 << 20;
 
 /// The same for pprof's messages, which take up to 36 times as much memory as their bytes.
 pub(crate) const PPROF_CONTENT: u64 = 64 << 20;
@@ -16,8 +16,10 @@ pub(crate) const PPROF_CONTENT: u64 = 64 << 20;
 /// The most frames that the stacks of one file may have together, each counted on every stack: 256 MiB of the model.
 const FRAMES_ON_STACKS: u64 = 64 << 20;
 
-/// The most entries that each table of a file may have.
-const ENTRIES: u64 = 8 << 20;
+/// The most entries that each table of a file may have: ten times as many as the largest guests have functions, and as a
+/// run has stacks that are worth telling apart. Every entry costs a look-up and its share of the model's indices, about
+/// half a kilobyte in all.
+const ENTRIES: u64 = 2 << 20;
 
 /// Checks how many entries a table has.
 ///

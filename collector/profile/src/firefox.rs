@@ -7,14 +7,14 @@
 //!
 //! | in the file | what |
 //! |---|---|
-//! | threads | those of the samples, each with tables of its own |
+//! | threads | those of the samples, once for each set of labels on them, which is in the name; each with tables of its own |
 //! | functions | the shown names ([`Names`](crate::Names)) with their files; the library is the guest module |
 //! | frames | line, column, how deep they were inlined, and the bytecode offset as address |
 //! | categories | `Guest`, `Host call`, `Builtin`, `Host`; `Other` for missing frames |
 //! | weights | milliseconds for an event of time, down to the nanosecond, otherwise numbers of events |
 //! | times | the samples of a slice evenly over it, since their order in it is not known; without slices evenly over the run |
 //! | CPU use | that of the samples, if the event is `cpu` |
-//! | markers | `End` with how the run ended, on the first thread; each host call that a thread was in throughout one or more slices |
+//! | markers | `End` with how the run ended, on the first thread; each host call that such a thread was in throughout one or more slices |
 //! | profile information | guest, command, event, engine, rates, notices, what became of the ticks |
 //!
 //! A few things for which the format has no place stand in members called `flamewalk`, and in the column `counts` the

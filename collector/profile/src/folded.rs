@@ -106,6 +106,7 @@ fn line_bytes(stack: &[usize], names: &IndexSet<String>) -> impl Iterator<Item =
 pub fn read(mut input: impl BufRead) -> Result<Profile, ProfileError> {
     let mut profile = Profile::default();
     let mut ids: HashMap<String, FrameId> = HashMap::new();
+    let mut budget = bounds::StackBudget::default();
     let mut bytes = Vec::new();
     let mut number = 0;
     loop {
@@ -136,6 +137,7 @@ pub fn read(mut input: impl BufRead) -> Result<Profile, ProfileError> {
             };
             frames.push(id);
         }
+        budget.spend(frames.len())?;
         profile.add(&frames, Tally { samples: 0, weight })?;
         bounds::entries("frames", profile.frames().len())?;
         bounds::entries("stacks", profile.stacks().len())?;

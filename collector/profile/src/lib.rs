@@ -44,7 +44,7 @@
 //! | bytecode offsets | yes | of machine frames in modules | yes | no | no |
 //! | function indices, text offsets, body hashes | yes | no | no | no | no |
 //! | threads | yes | yes | yes | yes | no |
-//! | labels | yes | yes | no | no | no |
+//! | labels | yes | yes | yes | yes | no |
 //! | slices of time | yes | no | yes | their order | no |
 //! | room on stacks | yes | no | no | no | no |
 //! | period | yes | yes | no | no | no |
@@ -73,6 +73,7 @@ mod profile;
 mod resources;
 pub mod speedscope;
 mod statistics;
+mod track;
 
 pub use error::ProfileError;
 pub use format::Format;

@@ -1,12 +1,14 @@
 //! The file format of [speedscope](https://www.speedscope.app), `.speedscope.json`.
 //!
 //! # How a profile is written
-//! One sampled profile for each thread, its samples in the order of their slices of time. A frame is a function: a
+//! One sampled profile for each thread and each set of labels on it, which are in its name; its samples in the order of
+//! their slices of time. A frame is a function: a
 //! shown name ([`Names`]), with its file if all frames of that name have the same. Weights are nanoseconds,
 //! or without unit. They are whole numbers of any size; speedscope itself computes with the 53 bits of JavaScript.
 //!
 //! The format has no place for a few things that comparisons need. They stand in members that its importer skips:
-//! `event`, the name of the event; in each profile `thread`, and `counts`, the number of samples behind each weight.
+//! `event`, the name of the event; in each profile `thread`, `labels`, and `counts`, the number of samples behind each
+//! weight.
 //!
 //! # What is read
 //! Files of any origin, with sampled and evented profiles. Units of time become nanoseconds. Of several profiles that do
@@ -15,15 +17,15 @@
 mod file;
 mod read;
 
-use std::{
-    collections::BTreeMap,
-    io::{BufWriter, Write},
-};
+use std::io::{BufWriter, Write};
 
 use serde_json::Number;
 
 use self::file::{File, FileFrame, FileProfile, FileThread, Shared};
-use crate::{Format, Names, Profile, ProfileError, Sample, Thread, Unit};
+use crate::{
+    Format, Names, Profile, ProfileError, Sample, Thread, Unit,
+    track::{self, Track},
+};
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 
@@ -33,30 +35,10 @@ const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 /// [`ProfileError::Io`] if `output` fails.
 pub fn write(profile: &Profile, output: impl Write) -> Result<(), ProfileError> {
     let names = Names::new(profile);
-    let mut by_thread: BTreeMap<_, Vec<Sample>> = BTreeMap::new();
-    for sample in profile.samples() {
-        by_thread.entry(sample.origin.thread).or_default().push(sample);
-    }
-    if by_thread.is_empty() {
-        // Without any profile there is nothing to open.
-        by_thread.insert(None, Vec::new());
-    }
-    let guest = profile.metadata.guest.as_deref();
-    let profiles = by_thread.into_iter().map(|(thread, mut samples)| {
-        samples.sort_by_key(|sample| sample.origin.slice);
-        let thread = thread.map(|id| profile.thread(id));
-        let name = match thread {
-            Some(Thread { name: Some(name), .. }) => name.to_string(),
-            Some(Thread { id, name: None }) => format!("thread {id}"),
-            None => guest.unwrap_or("all threads").to_owned(),
-        };
-        let thread =
-            thread.map(|Thread { id, name }| FileThread { id: *id, name: name.as_deref().map(Into::into) });
-        file_profile(profile, &names, name, thread, &samples)
-    });
+    let profiles = track::tracks(profile).into_iter().map(|track| file_profile(profile, &names, track));
     let file = File {
         schema: Some(SCHEMA.to_owned()),
-        name: guest.map(Into::into),
+        name: profile.metadata.guest.clone(),
         exporter: Some(concat!("flamewalk ", env!("CARGO_PKG_VERSION")).to_owned()),
         event: Some(profile.metadata.event.name.clone()),
         shared: Shared { frames: frames(profile, &names) },
@@ -86,13 +68,10 @@ fn frames(profile: &Profile, names: &Names) -> Vec<FileFrame> {
     frames
 }
 
-fn file_profile(
-    profile: &Profile,
-    names: &Names,
-    name: String,
-    thread: Option<FileThread>,
-    samples: &[Sample],
-) -> FileProfile {
+fn file_profile(profile: &Profile, names: &Names, mut track: Track) -> FileProfile {
+    track.samples.sort_by_key(|sample| sample.origin.slice);
+    let samples = track.samples;
+    let thread = |Thread { id, name }: &Thread| FileThread { id: *id, name: name.as_deref().map(Into::into) };
     let stack = |sample: &Sample| {
         let frames = profile.stack(sample.stack).frames;
         frames.iter().map(|&frame| names.id(frame).index() as u64).collect()
@@ -104,14 +83,15 @@ fn file_profile(
     let end: u64 = samples.iter().map(|sample| sample.tally.weight).sum();
     FileProfile {
         kind: "sampled".to_owned(),
-        name: Some(name),
+        name: Some(track.name),
         unit: unit.to_owned(),
         start_value: 0.into(),
         end_value: end.into(),
         samples: Some(samples.iter().map(stack).collect()),
         weights: Some(samples.iter().map(|sample| Number::from(sample.tally.weight)).collect()),
         counts: Some(samples.iter().map(|sample| sample.tally.samples).collect()),
-        thread,
+        thread: track.thread.map(thread),
+        labels: track::to_member(track.labels),
         events: None,
     }
 }

@@ -1,6 +1,8 @@
 //! What is in a processed profile of the Firefox Profiler, version 55: tables by columns, one set for each thread.
 //! Members are named as there.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
@@ -97,10 +99,10 @@ pub(super) struct Lib {
 pub(super) struct FileThread {
     #[serde(default)]
     pub(super) name: String,
-    /// Not read, since in files of other programs it may be a number or a text.
+    /// Different for each. Not read, since in files of other programs it may be a number or a text.
     #[serde(skip_deserializing)]
-    pub(super) tid: u64,
-    /// Ours: whether there was a thread, and what it was called.
+    pub(super) tid: String,
+    /// Ours: whether there was a thread, what it was called, and its labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) flamewalk: Option<OwnThread>,
     pub(super) samples: Samples,
@@ -118,8 +120,11 @@ pub(super) struct FileThread {
 /// Ours.
 #[derive(Deserialize, Serialize)]
 pub(super) struct OwnThread {
-    pub(super) id: u64,
+    /// None for samples of which no thread is known.
+    pub(super) id: Option<u64>,
     pub(super) name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) labels: Option<BTreeMap<String, String>>,
 }
 
 /// The same for [`FileThread`] as [`Constant`].

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Event, Format, Frame, FrameId, FrameKind, Names, Origin, Profile, ProfileError, SourceLocation, Tally,
-    Thread, bounds, json, names,
+    Thread, bounds, json, names, track,
 };
 
 pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
@@ -92,13 +92,16 @@ impl Reader<'_> {
         for (&caller, &frame) in table.prefix.iter().zip(&table.frame) {
             tree.push(caller, *entry("frames", &frames, frame)?)?;
         }
-        let known = match &thread.flamewalk {
-            Some(own) => Some(Thread { id: own.id, name: own.name.as_deref().map(Arc::from) }),
+        let own = thread.flamewalk.as_ref();
+        let known = match own {
+            Some(own) => own.id.map(|id| Thread { id, name: own.name.as_deref().map(Arc::from) }),
             None if self.is_own || !self.several => None,
             None => Some(Thread { id: index, name: Some(thread.name.as_str().into()) }),
         };
         let known = known.map(|thread| self.profile.intern_thread(thread));
-        self.samples(&thread.samples, &tree, Origin { thread: known, ..Origin::default() })
+        let labels = track::from_member(own.and_then(|own| own.labels.clone()));
+        let labels = self.profile.intern_labels(labels);
+        self.samples(&thread.samples, &tree, Origin { thread: known, labels, slice: None })
     }
 
     fn samples(

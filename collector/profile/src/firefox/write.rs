@@ -12,7 +12,10 @@ use super::{
     thread::{CATEGORIES, Tables, category},
     timeline::{Timeline, milliseconds},
 };
-use crate::{FrameKind, Names, Profile, Sample, Thread, Unit};
+use crate::{
+    FrameKind, Names, Profile, Sample, Unit,
+    track::{self, Track},
+};
 
 /// Types of markers, as the schema and the markers have it.
 const END: &str = "flamewalk-end";
@@ -22,18 +25,9 @@ pub(super) fn file(profile: &Profile) -> File {
     let names = Names::new(profile);
     let guests = profile.frames().filter(|(_, frame)| frame.kind == FrameKind::Guest);
     let modules: IndexSet<&str> = guests.filter_map(|(_, frame)| frame.module.as_deref()).collect();
-    let mut by_thread: BTreeMap<_, Vec<Sample>> = BTreeMap::new();
-    for sample in profile.samples() {
-        by_thread.entry(sample.origin.thread).or_default().push(sample);
-    }
-    if by_thread.is_empty() {
-        // Without any thread there is nothing to open.
-        by_thread.insert(None, Vec::new());
-    }
     let writer = Writer { profile, names: &names, modules: &modules, timeline: Timeline::of(profile) };
-    let threads = by_thread.into_iter().zip(0..).map(|((thread, samples), index)| {
-        writer.thread(thread.map(|id| profile.thread(id)), samples, index == 0)
-    });
+    let threads =
+        track::tracks(profile).into_iter().zip(0..).map(|(track, index)| writer.thread(track, index == 0));
     File {
         threads: threads.collect(),
         meta: writer.meta(),
@@ -133,7 +127,8 @@ impl<'p> Writer<'p> {
         json!([{ "label": "flamewalk", "entries": entries }])
     }
 
-    fn thread(&self, thread: Option<&'p Thread>, mut samples: Vec<Sample>, is_first: bool) -> FileThread {
+    fn thread(&self, track: Track<'p>, is_first: bool) -> FileThread {
+        let Track { thread, labels, number, mut samples, name } = track;
         let times = self.timeline.order(&mut samples);
         let mut tables = Tables::new(self.profile, self.names, self.modules);
         let samples_table = self.samples(&samples, times, &mut tables);
@@ -142,11 +137,7 @@ impl<'p> Writer<'p> {
             self.end(&mut markers, &mut tables);
         }
         let guest = self.profile.metadata.guest.as_deref();
-        let name = match thread {
-            Some(Thread { name: Some(name), .. }) => name.to_string(),
-            Some(Thread { id, name: None }) => format!("thread {id}"),
-            None => guest.unwrap_or("all threads").to_owned(),
-        };
+        let id = thread.map(|thread| thread.id);
         let stack_table = tables.stack_table();
         let frame_table = tables.frame_table();
         let func_table = tables.func_table();
@@ -154,9 +145,16 @@ impl<'p> Writer<'p> {
         let native_symbols = tables.native_symbols();
         FileThread {
             name,
-            tid: thread.map_or(0, |thread| thread.id),
-            flamewalk: thread
-                .map(|thread| OwnThread { id: thread.id, name: thread.name.as_deref().map(Into::into) }),
+            tid: if number == 0 {
+                id.unwrap_or(0).to_string()
+            } else {
+                format!("{}.{number}", id.unwrap_or(0))
+            },
+            flamewalk: (thread.is_some() || !labels.is_empty()).then(|| OwnThread {
+                id,
+                name: thread.and_then(|thread| thread.name.as_deref()).map(Into::into),
+                labels: track::to_member(labels),
+            }),
             samples: samples_table,
             stack_table,
             frame_table,

@@ -1,5 +1,7 @@
 //! What is in a speedscope file. Members are named as there.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
@@ -47,6 +49,9 @@ pub(super) struct FileProfile {
     /// Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) thread: Option<FileThread>,
+    /// Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) labels: Option<BTreeMap<String, String>>,
     /// Of a sampled profile: frames of each sample, oldest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) samples: Option<Vec<Vec<u64>>>,

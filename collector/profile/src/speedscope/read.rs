@@ -7,8 +7,8 @@ use super::{
     malformed,
 };
 use crate::{
-    Event, Format, Frame, FrameId, Origin, Profile, ProfileError, SourceLocation, Tally, Thread, ThreadId,
-    bounds, json, names,
+    Event, Format, Frame, FrameId, Origin, Profile, ProfileError, SourceLocation, Tally, Thread, bounds,
+    json, names, track,
 };
 
 pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
@@ -26,14 +26,15 @@ pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
     // A file of ours says the thread wherever it is known.
     let by_thread = file.profiles.len() > 1 && file.event.is_none();
     let mut reader = Reader { frames, profile, budget: bounds::StackBudget::default() };
-    for (index, (part, scale)) in (0..).zip(file.profiles.into_iter().zip(scales)) {
+    for (index, (mut part, scale)) in (0..).zip(file.profiles.into_iter().zip(scales)) {
         let thread = match &part.thread {
             Some(thread) => Some((thread.id, thread.name.clone())),
             None => by_thread.then(|| (index, part.name.clone())),
         };
         let thread = thread.map(|(id, name)| Thread { id, name: name.map(Into::into) });
         let thread = thread.map(|thread| reader.profile.intern_thread(thread));
-        reader.part(part, scale.unwrap_or(1), thread)?;
+        let labels = reader.profile.intern_labels(track::from_member(part.labels.take()));
+        reader.part(part, scale.unwrap_or(1), Origin { thread, labels, slice: None })?;
     }
     Ok(reader.profile)
 }
@@ -77,8 +78,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn part(&mut self, part: FileProfile, scale: u64, thread: Option<ThreadId>) -> Result<(), ProfileError> {
-        let origin = Origin { thread, ..Origin::default() };
+    fn part(&mut self, part: FileProfile, scale: u64, origin: Origin) -> Result<(), ProfileError> {
         match (&*part.kind, part.samples, part.weights, part.events) {
             ("sampled", Some(samples), Some(weights), _) => {
                 let counts = part.counts.unwrap_or_else(|| vec![0; samples.len()]);

@@ -1,8 +1,8 @@
 //! Files that were cut, damaged or made up: each gives a profile that holds together, or an error that says why not.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 
-use flamewalk_profile::{Format, Profile, ProfileError, Tally, format};
+use flamewalk_profile::{Format, Profile, ProfileError, Tally, folded, format};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -137,6 +137,70 @@ proptest! {
             }
         }
     }
+}
+
+/// Lines without end, each made of its number; and how many were asked for.
+struct Endless<F> {
+    line: F,
+    number: u64,
+    left: Vec<u8>,
+}
+
+impl<F: Fn(u64) -> String> Read for Endless<F> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while self.left.len() < into.len() {
+            self.left.extend_from_slice((self.line)(self.number).as_bytes());
+            self.number += 1;
+        }
+        into.copy_from_slice(&self.left[..into.len()]);
+        self.left.drain(..into.len());
+        Ok(into.len())
+    }
+}
+
+/// A packed file of a few megabytes held millions of distinct lines, and took a minute and gigabytes to read. What is
+/// refused at the bound takes no longer than what is just below it, however much follows: here it never ends.
+#[test]
+fn folded_stacks_without_end_are_refused() {
+    fn refused(line: impl Fn(u64) -> String) -> (&'static str, u64) {
+        let mut endless = Endless { line, number: 0, left: Vec::new() };
+        match folded::read(BufReader::new(&mut endless)) {
+            Err(ProfileError::TooLarge { what, .. }) => (what, endless.number),
+            other => panic!("{other:?}"),
+        }
+    }
+    const ENTRIES: u64 = 2 << 20;
+    // What the buffer holds beyond the line that is refused.
+    let read_ahead = 2_000;
+    let (what, lines) = refused(|number| format!("f{number:x} 1\n"));
+    assert_eq!(what, "frames");
+    assert!((ENTRIES..ENTRIES + read_ahead).contains(&lines), "{lines} lines");
+    let (what, lines) = refused(|number| format!("a{};b{} 1\n", number >> 11, number & 0x7ff));
+    assert_eq!(what, "stacks");
+    assert!((ENTRIES..ENTRIES + read_ahead).contains(&lines), "{lines} lines");
+    // One stack, over and over, does not fill the memory, but would take the time.
+    let (what, lines) = refused(|_| "a;".repeat(1 << 16) + "a 1\n");
+    assert_eq!(what, "frames on stacks");
+    assert!((1 << 10..(1 << 10) + 10).contains(&lines), "{lines} lines");
+}
+
+/// The same by a table of another format: JSON's shortest entries.
+#[test]
+fn tables_of_too_many_entries_are_refused() {
+    let entries = |entry: &str| vec![entry; (2 << 20) + 1].join(",");
+    let frames = entries("{\"name\":\"f\"}");
+    let speedscope = format!("{{\"shared\":{{\"frames\":[{frames}]}},\"profiles\":[]}}");
+    let refused = format::read(&packed(speedscope.as_bytes()));
+    assert!(matches!(refused, Err(ProfileError::TooLarge { what: "frames", .. })), "{:?}", refused.err());
+    let (zeros, nulls) = (entries("0"), entries("null"));
+    let firefox = format!(
+        "{{\"meta\":{{\"interval\":1,\"preprocessedProfileVersion\":55}},\"threads\":[{{\"samples\":{{\"length\":0,\"stack\":[]}},\
+         \"stackTable\":{{\"length\":0,\"prefix\":[],\"frame\":[]}},\"frameTable\":{{\"length\":0,\"address\":[{zeros}],\
+         \"inlineDepth\":[{zeros}],\"category\":[{nulls}],\"func\":[{zeros}],\"line\":[{nulls}],\"column\":[{nulls}]}},\
+         \"funcTable\":{{\"length\":1,\"name\":[0],\"resource\":[-1],\"fileName\":[null]}},\"stringArray\":[\"f\"]}}]}}"
+    );
+    let refused = format::read(&packed(firefox.as_bytes()));
+    assert!(matches!(refused, Err(ProfileError::TooLarge { what: "frames", .. })), "{:?}", refused.err());
 }
 
 /// 256 MiB of zeros are a quarter of a megabyte when packed.

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::{
     npm,
-    profiles::{self, Figures, example, figures, of_thread, weights, written},
+    profiles::{self, Figures, example, figures, of_track, tracks, weights, written},
 };
 
 /// The profiler's command with a profile loaded, which means upgraded to its newest version and processed. A process in
@@ -100,9 +100,8 @@ fn functions(session: &Session, thread: usize) -> Value {
 fn the_profiler_shows_our_figures() {
     let profile = example(1);
     let session = Session::load(&profile);
-    let threads: Vec<_> = profile.threads().map(|(id, _)| Some(id)).collect();
-    for (index, thread) in [None].into_iter().chain(threads).enumerate() {
-        let expected = of_thread(&profile, thread);
+    for (index, track) in tracks(&profile).into_iter().enumerate() {
+        let expected = of_track(&profile, track);
         let shown = functions(&session, index);
         assert_eq!(shown["weightType"], "tracing-ms");
         assert_eq!(shown_figures(&shown, nanoseconds), figures(&expected, |tally| tally.weight));
@@ -134,10 +133,18 @@ fn the_profiler_shows_our_figures() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|of| (of["tid"].as_u64(), of["name"].as_str()))
+        .map(|of| (of["tid"].as_str().unwrap(), of["name"].as_str().unwrap()))
         .collect();
     threads.sort();
-    assert_eq!(threads, [(Some(0), Some("all threads")), (Some(1), Some("w1")), (Some(2), Some("w2"))]);
+    let (tenant, other) = ("[tenant=größe, thread=mine]", "[tenant=b]");
+    let expected = [
+        ("0", "all threads"),
+        ("1", &format!("w1 {tenant}")),
+        ("1.1", &format!("w1 {other}")),
+        ("2", "w2"),
+        ("2.1", &format!("w2 {tenant}")),
+    ];
+    assert_eq!(threads, expected);
 }
 
 #[test]
@@ -146,7 +153,7 @@ fn the_profiler_shows_counts_of_events() {
     profile.metadata.event = Event::count("page-faults");
     let shown = functions(&Session::load(&profile), 0);
     assert_eq!(shown["weightType"], "samples");
-    let expected = figures(&of_thread(&profile, None), |tally| tally.weight);
+    let expected = figures(&of_track(&profile, Default::default()), |tally| tally.weight);
     assert_eq!(shown_figures(&shown, |count| count.as_u64().unwrap()), expected);
 }
 
@@ -311,14 +318,15 @@ proptest! {
     }
 
     #[test]
-    fn threads_slices_and_counts_survive(mut profile in profiles::profile(1 << 40)) {
+    fn threads_labels_slices_and_counts_survive(mut profile in profiles::profile(1 << 40)) {
         profile.metadata.slice = Some(Duration::from_millis(7));
         let back = format::read(&written(&profile, Format::Firefox))?;
         let by_origin = |profile: &Profile, with_slice: bool| {
             let mut tallies = std::collections::BTreeMap::<_, (u64, u64)>::new();
             for sample in profile.samples() {
                 let thread = format!("{:?}", sample.origin.thread.map(|thread| profile.thread(thread)));
-                let row = tallies.entry((thread, sample.origin.slice.filter(|_| with_slice))).or_default();
+                let labels = profile.labels(sample.origin.labels).clone();
+                let row = tallies.entry((thread, labels, sample.origin.slice.filter(|_| with_slice))).or_default();
                 *row = (row.0 + sample.tally.samples, row.1 + sample.tally.weight);
             }
             tallies

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, io::Write, path::Path, process::Command};
 
 use flamewalk_profile::{
-    Event, Format, Frame, FrameKind, Labels, Profile, ProfileError, Tally, Thread, format, pprof,
+    Event, Format, Frame, FrameKind, Labels, Origin, Profile, ProfileError, Tally, Thread, ThreadId, format,
+    pprof,
 };
 use flate2::{Compression, write::GzEncoder};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -91,14 +92,15 @@ fn go_tool_pprof_sees_threads_labels_lines_and_inlining() {
     let profile = example(1);
     let file = file(&profile);
     let of_thread = top("cpu", "ns", &["-tagfocus=thread=w1"], file.path());
-    let mut weight = 0;
-    for sample in profile.samples().filter(|sample| sample.origin.slice == Some(0)) {
-        weight += sample.tally.weight;
-    }
-    assert_eq!(of_thread.values().map(|row| row.0).sum::<u64>(), weight);
+    let weight = |is_meant: &dyn Fn(Origin) -> bool| -> u64 {
+        profile.samples().filter(|of| is_meant(of.origin)).map(|of| of.tally.weight).sum()
+    };
+    let is_first = |id: ThreadId| profile.thread(id).name.as_deref() == Some("w1");
+    let expected = weight(&|origin| origin.thread.is_some_and(is_first));
+    assert_eq!(of_thread.values().map(|row| row.0).sum::<u64>(), expected);
     let of_tenant = top("cpu", "ns", &["-tagfocus=label.thread=mine"], file.path());
-    let unlabelled = 8;
-    assert_eq!(of_tenant.values().map(|row| row.0).sum::<u64>(), profile.total().weight - unlabelled);
+    let expected = weight(&|origin| profile.labels(origin.labels).get("thread") == Some("mine"));
+    assert_eq!(of_tenant.values().map(|row| row.0).sum::<u64>(), expected);
 
     let lines = go_tool_pprof(&["-top", "-lines", "-nodefraction=0"], file.path());
     assert!(lines.contains("parse<a; b> src/app.rs:28"), "{lines}");

@@ -1,12 +1,12 @@
 //! Profiles to write and read: random ones with everything in them, and the comparison of two.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
 use flamewalk_profile::{
-    EndReason, Event, Format, Frame, FrameKind, Headroom, Labels, Metadata, Names, Origin, Profile,
+    EndReason, Event, Format, Frame, FrameKind, Headroom, Labels, LabelsId, Metadata, Names, Origin, Profile,
     SourceLocation, Tally, Thread, ThreadId, format,
 };
 use proptest::{
@@ -196,13 +196,21 @@ pub(crate) fn figures(profile: &Profile, of: fn(Tally) -> u64) -> Figures {
     figures
 }
 
-/// The samples of one thread, or those of none. The frames are the same, and so are their names.
-pub(crate) fn of_thread(profile: &Profile, thread: Option<ThreadId>) -> Profile {
+/// A thread, or none, and a set of labels.
+pub(crate) type Track = (Option<ThreadId>, LabelsId);
+
+/// The threads with each set of labels on them, in the order of both.
+pub(crate) fn tracks(profile: &Profile) -> BTreeSet<Track> {
+    profile.samples().map(|sample| (sample.origin.thread, sample.origin.labels)).collect()
+}
+
+/// The samples of one thread with one set of labels. The frames are the same, and so are their names.
+pub(crate) fn of_track(profile: &Profile, track: Track) -> Profile {
     let mut part = Profile::new(profile.metadata.clone());
     for (_, frame) in profile.frames() {
         part.intern(frame.clone());
     }
-    for sample in profile.samples().filter(|sample| sample.origin.thread == thread) {
+    for sample in profile.samples().filter(|sample| (sample.origin.thread, sample.origin.labels) == track) {
         part.add(profile.stack(sample.stack).frames, sample.tally).unwrap();
     }
     part
@@ -231,6 +239,7 @@ pub(crate) fn example(scale: u64) -> Profile {
     let native = profile.intern(Frame::new(FrameKind::Host, "tokio::park"));
     let threads = [1, 2].map(|id| profile.intern_thread(Thread { id, name: Some(format!("w{id}").into()) }));
     let tenant = profile.intern_labels([("tenant", "größe\n"), ("thread", "mine")].into_iter().collect());
+    let other = profile.intern_labels([("tenant", "b")].into_iter().collect());
     let stacks: [&[_]; 8] = [
         &[main],
         &[main, parse],
@@ -247,6 +256,11 @@ pub(crate) fn example(scale: u64) -> Profile {
             let tally = Tally { samples: number, weight: number * 1_000_003 * scale };
             profile.add_from(stack, origin, tally).unwrap();
         }
+        // The first thread also works for another tenant, the second without labels.
+        let origin = Origin { thread: Some(threads[0]), labels: other, slice: Some(0) };
+        profile.add_from(stack, origin, Tally { samples: 1, weight: number * scale }).unwrap();
+        let origin = Origin { thread: Some(threads[1]), ..Origin::default() };
+        profile.add_from(stack, origin, Tally { samples: 2, weight: number }).unwrap();
         profile.add(stack, Tally { samples: 1, weight: 1 }).unwrap();
     }
     profile

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     npm,
-    profiles::{self, Figures, example, figures, of_thread, weights, written},
+    profiles::{self, Figures, example, figures, of_track, tracks, weights, written},
 };
 
 /// What the importer makes of a file.
@@ -45,15 +45,19 @@ fn the_importer_shows_our_figures() {
     let group = import(&written(&profile, Format::Speedscope));
     assert_eq!(group["name"], "größe.wasm");
     let parts = group["profiles"].as_array().unwrap();
-    let threads: Vec<_> = profile.threads().map(|(id, _)| Some(id)).collect();
-    for (part, thread) in parts.iter().zip([None].into_iter().chain(threads)) {
-        let expected = of_thread(&profile, thread);
+    let tracks = tracks(&profile);
+    assert_eq!(parts.len(), tracks.len());
+    for (part, track) in parts.iter().zip(tracks) {
+        let expected = of_track(&profile, track);
         assert_eq!(imported_figures(part), figures(&expected, |tally| tally.weight));
         assert_eq!(part["total"], expected.total().weight);
         assert_eq!(part["unit"], "nanoseconds");
     }
     let names: Vec<_> = parts.iter().map(|part| part["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["größe.wasm", "w1", "w2"]);
+    let (tenant, other) = ("[tenant=größe, thread=mine]", "[tenant=b]");
+    let expected =
+        ["größe.wasm", &format!("w1 {tenant}"), &format!("w1 {other}"), "w2", &format!("w2 {tenant}")];
+    assert_eq!(names, expected);
     let frames = parts[1]["frames"].as_array().unwrap();
     let parse = frames.iter().find(|frame| frame["name"] == "app!parse<a; b>").unwrap();
     assert_eq!(parse["file"], "src/app.rs");
@@ -91,18 +95,19 @@ fn the_importer_reads_whatever_is_written() {
 
 proptest! {
     #[test]
-    fn threads_and_counts_survive(profile in profiles::profile(1 << 40)) {
+    fn threads_labels_and_counts_survive(profile in profiles::profile(1 << 40)) {
         let back = format::read(&written(&profile, Format::Speedscope))?;
-        let by_thread = |profile: &Profile| {
+        let by_track = |profile: &Profile| {
             let mut tallies: BTreeMap<String, (u64, u64)> = BTreeMap::new();
             for sample in profile.samples() {
-                let key = format!("{:?}", sample.origin.thread.map(|thread| profile.thread(thread)));
+                let thread = sample.origin.thread.map(|thread| profile.thread(thread));
+                let key = format!("{thread:?} {:?}", profile.labels(sample.origin.labels));
                 let row = tallies.entry(key).or_default();
                 *row = (row.0 + sample.tally.samples, row.1 + sample.tally.weight);
             }
             tallies
         };
-        prop_assert_eq!(by_thread(&back), by_thread(&profile));
+        prop_assert_eq!(by_track(&back), by_track(&profile));
         prop_assert_eq!(&back.metadata.event, &profile.metadata.event);
         prop_assert_eq!(&back.metadata.guest, &profile.metadata.guest);
     }
