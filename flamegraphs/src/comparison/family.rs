@@ -1,8 +1,12 @@
 //! All tests of one comparison, and what they say together.
 //!
 //! Whatever a comparison may call significant belongs to one family: self and total of functions, call paths, and
-//! costs per unit of work. The Holm–Bonferroni method bounds the probability of any false claim among them. A test
-//! belongs to the family by how much fell on it on both sides together, which says nothing of the difference: it is
+//! costs per unit of work. The weighted Holm–Bonferroni method bounds the probability of any false claim among them. The
+//! weights go with the noise of a share in percentage points, so that small functions, of which smaller changes are
+//! found in any case, do not make it harder to find changes in large ones; they depend on both sides together, which
+//! says nothing of the difference.
+//!
+//! A test belongs to the family by how much fell on it on both sides together, which says nothing of the difference: it is
 //! left out below the smallest share that is asked for, and if nothing could be told from it. Where two of them count
 //! the very same samples, as self and total of a leaf do, they are one.
 //!
@@ -65,7 +69,13 @@ impl Pending {
 pub(super) struct Family {
     min_share: f64,
     /// By what is compared and the weights in all runs.
-    tests: IndexMap<(Measure, Vec<u64>), Evidence>,
+    tests: IndexMap<(Measure, Vec<u64>), Test>,
+}
+
+struct Test {
+    evidence: Evidence,
+    /// Its part of the error rate, in comparison to others.
+    weight: f64,
 }
 
 impl Family {
@@ -85,19 +95,23 @@ impl Family {
         let evidence = || {
             Evidence::new(measure, [&pairs[..runs.base], &pairs[runs.base..]], runs.work.unwrap_or([1.0; 2]))
         };
-        if !runs.testable || !self.belongs(runs, measure, parts) {
+        let sum = |masses: &[Mass]| masses.iter().map(|mass| mass.tally.weight as f64).sum::<f64>();
+        let share = sum(parts) / sum(&runs.wholes);
+        if !runs.testable || !self.belongs(measure, share) {
             return Pending { estimate: evidence().difference(), test: None };
         }
+        let weight = match measure {
+            Measure::Share => share * (1.0 - share),
+            Measure::PerWork => share,
+        };
         let weights = parts.iter().map(|part| part.tally.weight).collect();
         let entry = self.tests.entry((measure, weights));
         let index = entry.index();
-        let estimate = entry.or_insert_with(evidence).difference();
-        Pending { estimate, test: Some(index) }
+        let test = entry.or_insert_with(|| Test { evidence: evidence(), weight: weight.sqrt() });
+        Pending { estimate: test.evidence.difference(), test: Some(index) }
     }
 
-    fn belongs(&self, runs: &Runs, measure: Measure, parts: &[Mass]) -> bool {
-        let sum = |masses: &[Mass]| masses.iter().map(|mass| mass.tally.weight as f64).sum::<f64>();
-        let share = sum(parts) / sum(&runs.wholes);
+    fn belongs(&self, measure: Measure, share: f64) -> bool {
         share > 0.0
             && share >= self.min_share
             && (measure == Measure::PerWork || (share < 1.0 && 1.0 - share >= self.min_share))
@@ -112,28 +126,34 @@ impl Family {
         parts: [&Series; 2],
         wholes: [&Series; 2],
     ) {
-        if let Some(((measure, _), evidence)) = pending.test.and_then(|test| self.tests.get_index_mut(test)) {
+        if let Some(((measure, _), test)) = pending.test.and_then(|test| self.tests.get_index_mut(test)) {
             let unit = match (measure, runs.work) {
                 (Measure::PerWork, Some(work)) => {
                     [0, 1].map(|side| runs.wholes[side].tally.weight as f64 / work[side])
                 }
                 _ => [1.0; 2],
             };
-            evidence.within_runs(parts, wholes, unit);
+            test.evidence.within_runs(parts, wholes, unit);
         }
     }
 
     /// Carries out all tests.
     pub(super) fn judge(self, error_rate: f64) -> Judged {
         let count = self.tests.len();
-        let mut ordered: Vec<(usize, f64)> = self.tests.values().map(Evidence::p_value).enumerate().collect();
+        // Each p-value as if its test had all of the weight.
+        let weighted = self.tests.values().map(|test| test.evidence.p_value() / test.weight);
+        let mut ordered: Vec<(usize, f64)> = weighted.enumerate().collect();
         ordered.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        let all: f64 = self.tests.values().map(|test| test.weight).sum();
+        let mut left = all;
         let mut results = vec![None; count];
         let mut adjusted = 0.0_f64;
-        for (rank, &(index, p_value)) in ordered.iter().enumerate() {
-            adjusted = adjusted.max(p_value * (count - rank) as f64).min(1.0);
-            let evidence = &self.tests[index];
-            let [mut low, mut high] = evidence.interval(error_rate / count as f64);
+        for (index, weighted) in ordered {
+            let Test { evidence, weight } = &self.tests[index];
+            // Rounding must not leave less than the test itself.
+            adjusted = adjusted.max(weighted * left.max(*weight)).min(1.0);
+            left -= weight;
+            let [mut low, mut high] = evidence.interval(error_rate * weight / all);
             let significant = adjusted <= error_rate;
             if !significant {
                 (low, high) = (low.min(0.0), high.max(0.0));
