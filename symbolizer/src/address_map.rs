@@ -44,29 +44,37 @@ impl AddressMap {
         })
     }
 
-    /// The entries of a function up to a text offset.
-    fn entries_before(&self, function: Function, offset: u32) -> &[Entry] {
+    /// The entries of a function up to a text offset, and those after it.
+    fn entries_around(&self, function: Function, offset: u32) -> (&[Entry], &[Entry]) {
         let entries = self.entries();
         let start = entries.partition_point(|entry| entry.text < function.start);
-        let end = entries.partition_point(|entry| entry.text <= offset);
-        entries.get(start..end).unwrap_or_default()
+        let middle = entries.partition_point(|entry| entry.text <= offset);
+        let end = entries.partition_point(|entry| entry.text < function.end());
+        (entries.get(start..middle).unwrap_or_default(), entries.get(middle..end).unwrap_or_default())
     }
 
     /// The bytecode offset of the instruction at `offset` in `function`.
     pub(crate) fn find(&self, function: Function, offset: u32) -> Option<u32> {
-        self.entries_before(function, offset).last()?.position.file_offset()
+        self.entries_around(function, offset).0.last()?.position.file_offset()
     }
 
-    /// The bytecode offset of the instruction at `offset` in `function`, or of the nearest one before it.
+    /// The bytecode offset of the instruction at `offset` in `function`; if it has none, of the next one that has, or else
+    /// of the nearest one before it.
+    ///
+    /// The optimizer forgets where pure operations come from, and puts each right before the first use of its result:
+    /// what comes next is what it is for, and in the same loop. What comes before may be outside of it, so that the time
+    /// of a whole loop would be shown at the code before it.
     pub(crate) fn find_nearest(&self, function: Function, offset: u32) -> Option<u32> {
-        let before = self.entries_before(function, offset);
-        before.iter().rev().find_map(|entry| entry.position.file_offset())
+        let (before, after) = self.entries_around(function, offset);
+        let own = before.last()?;
+        let nearest = std::iter::once(own).chain(after).chain(before.iter().rev());
+        nearest.filter_map(|entry| entry.position.file_offset()).next()
     }
 
     /// For each function, the lowest bytecode offset of its instructions. `functions` are sorted.
     pub(crate) fn lowest_offsets(&self, functions: &[Function]) -> Vec<Option<u32>> {
-        let entries =
-            functions.iter().map(|function| self.entries_before(*function, function.end().saturating_sub(1)));
+        let last = |function: &Function| function.end().saturating_sub(1);
+        let entries = functions.iter().map(|function| self.entries_around(*function, last(function)).0);
         entries.map(|entries| entries.iter().filter_map(|entry| entry.position.file_offset()).min()).collect()
     }
 }

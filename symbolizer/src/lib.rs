@@ -21,8 +21,8 @@
 //! - Its name is that of the name section; of the DWARF without one. C++ is shown with parameters and without return
 //!   types, Rust without hashes, so that a function has one name whether it is inlined or not.
 //! - Wasmtime says which bytecode an instruction comes from for most of the code, 70 to 97 % of the bytes in optimized
-//!   guests. The rest (prologues, spills, constants, what the optimizer rewrote) is shown as the nearest instruction
-//!   before it in the machine code, and as the function's opening line where none is before.
+//!   guests. The rest (prologues, spills, constants, what the optimizer rewrote) is shown as the next instruction in the
+//!   machine code that it says it of, which is what the rest is for, or as the nearest one before where none follows.
 //! - Code that Wasmtime itself inlined (`Config::compiler_inlining`) has no bytecode in Wasmtime 48: it counts for the
 //!   function that runs.
 //! - DWARF is used for a function only if its subprogram starts exactly where the function's body starts.

@@ -15,6 +15,9 @@ pub enum Guest {
     /// The same work as a library without WASI: exports `run(rounds: i32) -> i64` and imports `env.burn(steps: i32)`,
     /// which the embedder implements with [`chain`](crate::chain).
     KnownAnswerHost,
+    /// A function whose lines and inlined functions have known shares ([`KNOWN_LINES`](crate::KNOWN_LINES)): exports
+    /// `run(rounds: i32) -> i64`, a round takes about 20 microseconds.
+    Lines,
     /// C++ in which nearly every function is inlined; a WASI command, about a second.
     Inlined,
     /// A WASI command that ends as it is told: `trap`, `exit STATUS`, `return`, `recurse LEVELS`, `overflow`, `forever`.
@@ -63,9 +66,10 @@ pub const ZIG_IN_DWARF: &str = "/zig";
 
 impl Guest {
     /// All committed guests.
-    pub const ALL: [Guest; 9] = [
+    pub const ALL: [Guest; 10] = [
         Guest::KnownAnswer,
         Guest::KnownAnswerHost,
+        Guest::Lines,
         Guest::Inlined,
         Guest::Exits,
         Guest::HostCalls,
@@ -80,6 +84,7 @@ impl Guest {
         match self {
             Guest::KnownAnswer => "known_answer",
             Guest::KnownAnswerHost => "known_answer_host",
+            Guest::Lines => "lines",
             Guest::Inlined => "inlined",
             Guest::Exits => "exits",
             Guest::HostCalls => "host_calls",
@@ -110,6 +115,7 @@ impl Guest {
             Guest::KnownAnswerHost => {
                 Build::Clang { sources: &["known_answer.c"], options: &["-DHOST_BURN"], entry: None }
             }
+            Guest::Lines => Build::Clang { sources: &["lines.c"], options: NO_OPTIONS, entry: None },
             Guest::Inlined => Build::Clang {
                 sources: &["inlined/main.cpp", "inlined/shapes.cpp"],
                 options: CXX_OPTIONS,

@@ -1,7 +1,7 @@
 //! Guests for flamewalk's examples, tests and benchmarks.
 //!
-//! Three kinds. Small guests of our own are committed as sources and as binaries: [`Guest`] names them, and
-//! [`committed`] rebuilds them. Real programs that nobody here wrote come from package registries the first time that
+//! Four kinds. Small guests of our own are committed as sources and as binaries: [`Guest`] names them, and
+//! [`committed`] rebuilds them. Some are made up as text when they are needed: [`GeneratedGuest`]. Real programs that nobody here wrote come from package registries the first time that
 //! they are asked for: [`sqlite`], [`cpython`]. And any of them can be had as a component: [`as_component`].
 //!
 //! Most of our own guests link no libc, so that their binaries are small and the same on every machine.
@@ -10,6 +10,7 @@
 pub mod committed;
 mod component;
 mod error;
+mod generated;
 mod known_answer;
 mod on_demand;
 mod programs;
@@ -18,5 +19,8 @@ mod zig;
 pub use committed::Guest;
 pub use component::{as_component, http_handler};
 pub use error::Error;
-pub use known_answer::{GUEST_STEPS_PER_ROUND, HOST_CALL_SHARE, KNOWN_ANSWER, SEED, STRAIGHT_STEPS, chain};
+pub use generated::{GeneratedGuest, Place};
+pub use known_answer::{
+    GUEST_STEPS_PER_ROUND, HOST_CALL_SHARE, KNOWN_ANSWER, KNOWN_LINES, SEED, STRAIGHT_STEPS, chain,
+};
 pub use programs::{cpython, cpython_script, sqlite};

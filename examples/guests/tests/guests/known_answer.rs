@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use flamewalk_guests::{
-    GUEST_STEPS_PER_ROUND, Guest, HOST_CALL_SHARE, KNOWN_ANSWER, SEED, STRAIGHT_STEPS, chain,
+    GUEST_STEPS_PER_ROUND, GeneratedGuest, Guest, HOST_CALL_SHARE, KNOWN_ANSWER, KNOWN_LINES, Place, SEED,
+    STRAIGHT_STEPS, chain,
 };
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{CodeSection, ConstExpr, ExportKind, ExportSection, GlobalSection, GlobalType, ValType};
@@ -81,6 +82,47 @@ fn both_variants_have_the_same_functions() {
     assert!(command["loopy"].iter().any(|operator| operator.starts_with("Loop")));
 }
 
+#[test]
+fn each_function_of_a_generated_guest_does_its_steps() {
+    let guests = [
+        GeneratedGuest::shapes(),
+        GeneratedGuest::call_sites(),
+        GeneratedGuest::delayed(0),
+        GeneratedGuest::delayed(100),
+        GeneratedGuest::in_step(),
+    ];
+    for guest in guests {
+        let binary = guest.binary();
+        let steps = guest.steps_per_round() * u64::from(ROUNDS);
+        assert_eq!(Run::of(&binary).result, chain(SEED, steps), "{}", guest.name);
+
+        let mut expected = BTreeMap::new();
+        for &(place, steps) in &guest.parts {
+            let (Place::Function(function) | Place::CallSite { function, .. }) = place;
+            *expected.entry(function.to_owned()).or_default() += steps * u64::from(ROUNDS);
+        }
+        let mut run = Run::of(&counting(&binary));
+        let counted = function_names(&binary).into_iter().map(|(index, name)| (name, run.counter(index)));
+        let counted: BTreeMap<String, u64> = counted.filter(|(_, steps)| *steps > 0).collect();
+        assert_eq!(counted, expected, "{}", guest.name);
+    }
+}
+
+#[test]
+fn the_lines_do_all_of_their_steps() {
+    let shares: f64 = KNOWN_LINES.iter().map(|(_, share)| share).sum();
+    assert!((shares - 1.0).abs() < 1e-12);
+    let run = Run::of(&std::fs::read(Guest::Lines.path()).unwrap());
+    assert_eq!(run.result, chain(SEED, 10_000 * u64::from(ROUNDS)));
+    // Each line is where the source has it.
+    let source = include_str!("../../sources/lines.c");
+    for (line, share) in KNOWN_LINES {
+        let text = source.lines().nth(*line as usize - 1).unwrap();
+        let steps = format!("{:.0}", share * 10_000.0);
+        assert!(text.contains(&steps) || (text.contains("once(x)") && steps == "3000"), "{line}: {text}");
+    }
+}
+
 /// A run of the library variant for some rounds.
 struct Run {
     store: Store<u64>,
@@ -95,6 +137,7 @@ impl Run {
         let count =
             |mut caller: wasmtime::Caller<'_, u64>, steps: u32| *caller.data_mut() += u64::from(steps);
         linker.func_wrap("env", "burn", count).unwrap();
+        linker.func_wrap("env", "wait", || {}).unwrap();
         let mut store = Store::new(&engine, 0);
         let instance = linker.instantiate(&mut store, &Module::new(&engine, binary).unwrap()).unwrap();
         let run = instance.get_typed_func::<u32, u64>(&mut store, "run").unwrap();
