@@ -1,0 +1,130 @@
+//! What profilers cost the same guests, and how right they are: measures them in turn and writes the tables.
+
+mod embedding;
+mod error;
+mod guest;
+mod machine;
+mod measurement;
+mod peer;
+mod plan;
+mod statistics;
+mod tables;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use error::Error;
+use guest::Guest;
+use measurement::{Measurement, Subject, measure};
+use peer::Peer;
+
+/// Measure what profilers of guests cost, how much they lose and how right they are.
+///
+/// Runs each guest under each profiler, in pairs of a run with and a run without it, and prints tables. Takes about 15
+/// minutes for all; nothing else should run meanwhile. Numbers that the machine is too noisy for are not given.
+#[derive(Parser)]
+#[command(after_help = "Examples:
+  examples/benchmarks/run                                    all, and writes docs/benchmarks.md
+  examples/benchmarks/run --guests sqlite --peers flamewalk,perf --seconds 20
+  examples/benchmarks/run --write ''                         all, and only prints")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Internal>,
+    /// The guests
+    #[arg(long, value_delimiter = ',')]
+    guests: Vec<Guest>,
+    /// The profilers
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// CPU time of the guest in each measurement
+    #[arg(long, default_value_t = 7.0)]
+    seconds: f64,
+    /// The document whose tables are replaced; the tables are printed in any case
+    #[arg(long)]
+    write: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Internal {
+    /// Makes one measurement and prints it as JSON.
+    #[command(hide = true)]
+    Measure(Subject),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benchmarks: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Error> {
+    if let Some(Internal::Measure(subject)) = &arguments.command {
+        let folder = tempfile::tempdir().map_err(Error::system("make a folder"))?;
+        let measurement = measure(subject, folder.path())?;
+        let text = serde_json::to_string(&measurement)
+            .map_err(|error| Error::Unexpected { what: "a measurement", reason: error.to_string() })?;
+        println!("{text}");
+        return Ok(());
+    }
+    machine::check()?;
+    let peers = chosen(&arguments.peers);
+    if peers.contains(&Peer::Perf) {
+        peer::check_perf()?;
+    }
+    let machine = machine::description();
+    let plan = plan::plan(&chosen(&arguments.guests), &peers, arguments.seconds);
+    let mut measurements = Vec::new();
+    let mut failures = Vec::new();
+    for (index, subject) in plan.iter().enumerate() {
+        let what = tables::described(subject);
+        eprint!("\r\x1b[K{}/{} {what}", index + 1, plan.len());
+        let _ = std::io::stderr().flush();
+        match in_process_of_its_own(subject) {
+            Ok(measurement) => measurements.push(measurement),
+            Err(error) => failures.push(format!("{what}: {error}")),
+        }
+    }
+    eprintln!("\r\x1b[K{} measurements", measurements.len());
+    let text = tables::document(&machine, &measurements, &failures);
+    println!("{text}");
+    match arguments.write.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => tables::replace_in(&path, &text),
+        None => Ok(()),
+    }
+}
+
+fn chosen<T: ValueEnum + Copy>(given: &[T]) -> Vec<T> {
+    if given.is_empty() { T::value_variants().to_vec() } else { given.to_vec() }
+}
+
+/// Profilers leave traces in a process, and there is one flamewalk in each.
+fn in_process_of_its_own(subject: &Subject) -> Result<Measurement, Error> {
+    let program = std::env::current_exe().map_err(Error::system("find this program"))?;
+    let name = |value: Option<clap::builder::PossibleValue>| {
+        value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+    };
+    let mut command = Command::new(program);
+    command.args(["measure", "--guest", &name(subject.guest.to_possible_value())]);
+    command.args(["--peer", &name(subject.peer.to_possible_value())]);
+    command.args(["--rate", &subject.rate.to_string(), "--seconds", &subject.seconds.to_string()]);
+    if subject.asynchronous {
+        command.arg("--asynchronous");
+    }
+    let output = command.stdin(Stdio::null()).output().map_err(Error::system("start a measurement"))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        return Err(Error::Unexpected {
+            what: "a measurement",
+            reason: format!("{} ({reason})", output.status),
+        });
+    }
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| Error::Unexpected { what: "a measurement", reason: error.to_string() })
+}

@@ -1,0 +1,66 @@
+//! flamewalk, as an embedder uses it.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::time::Instant;
+
+use ::flamewalk::profile::{FrameKind, Metadata, native};
+use ::flamewalk::{Guest, Options, Profiler};
+use wasmtime::{Module, Store};
+
+use super::{HOST, Outcome, Profiling, Run, sizes};
+use crate::embedding::{Cost, State};
+use crate::error::Error;
+
+pub struct Flamewalk {
+    profiler: Profiler,
+}
+
+impl Flamewalk {
+    pub fn new(rate: u32, module: &Module, binary: &[u8]) -> Result<Self, Error> {
+        let mut options = Options::default();
+        options.rate = rate;
+        let profiler = Profiler::new(options)?;
+        profiler.register_module(module, Guest::named("guest").binary(binary.to_vec()))?;
+        // Paused between the runs that are profiled, so that all of them make one profile.
+        profiler.start()?;
+        profiler.pause()?;
+        Ok(Self { profiler })
+    }
+}
+
+impl Profiling for Flamewalk {
+    fn profile(&mut self, store: &mut Store<State>, run: Run<'_>) -> Result<Cost, Error> {
+        self.profiler.attach(store)?;
+        self.profiler.resume()?;
+        let cost = run(store);
+        self.profiler.pause()?;
+        cost
+    }
+
+    fn finish(self: Box<Self>, folder: &Path) -> Result<Outcome, Error> {
+        let path = folder.join("profile.flamewalk");
+        let start = Instant::now();
+        let profile = self.profiler.stop(Metadata::default())?;
+        native::write(&profile, BufWriter::new(File::create(&path).map_err(Error::file(&path))?))?;
+        let seconds = start.elapsed().as_secs_f64();
+        let statistics = &profile.metadata.statistics;
+        let name = |frame: &::flamewalk::profile::Frame| match frame.kind {
+            FrameKind::HostCall => HOST.to_owned(),
+            _ => frame.name.to_string(),
+        };
+        let stacks = profile.stacks().map(|stack| {
+            let names = stack.frames.iter().map(|&frame| name(profile.frame(frame))).collect();
+            (names, stack.tally.weight as f64)
+        });
+        Ok(Outcome {
+            stacks: stacks.collect(),
+            taken: statistics.delivered.samples + statistics.outside.samples,
+            lost: Some(statistics.total_lost().samples),
+            bytes: sizes([path.as_path()]),
+            seconds,
+            elsewhere: 0.0,
+        })
+    }
+}
