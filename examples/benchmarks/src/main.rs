@@ -28,8 +28,7 @@ use peer::Peer;
 #[derive(Parser)]
 #[command(after_help = "Examples:
   examples/benchmarks/run                                    all, and writes docs/benchmarks.md
-  examples/benchmarks/run --guests sqlite --peers flamewalk,perf --seconds 20
-  examples/benchmarks/run --write ''                         all, and only prints")]
+  examples/benchmarks/run --only-print --guests sqlite --peers flamewalk,perf --seconds 20")]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Internal>,
@@ -45,6 +44,9 @@ struct Arguments {
     /// The document whose tables are replaced; the tables are printed in any case
     #[arg(long)]
     write: Option<PathBuf>,
+    /// Print the tables and leave the document as it is
+    #[arg(long)]
+    only_print: bool,
 }
 
 #[derive(Subcommand)]
@@ -94,9 +96,9 @@ fn run(arguments: Arguments) -> Result<(), Error> {
     eprintln!("\r\x1b[K{} measurements", measurements.len());
     let text = tables::document(&machine, &measurements, &failures);
     println!("{text}");
-    match arguments.write.filter(|path| !path.as_os_str().is_empty()) {
-        Some(path) => tables::replace_in(&path, &text),
-        None => Ok(()),
+    match arguments.write {
+        Some(path) if !arguments.only_print => tables::replace_in(&path, &text),
+        _ => Ok(()),
     }
 }
 
