@@ -1,162 +1,77 @@
-//! The host's own code: what of it is loaded, and how to unwind it in the signal handler.
+//! The host's own code: what of it is loaded.
 //!
-//! What is loaded is found once, when a session begins, with a copy of the unwind information, so that a library that is
-//! unloaded meanwhile takes nothing away that the handler reads. Code that is loaded later is not known: its frames are
-//! missing, which the walk shows.
-//!
-//! # Async-signal-safety
-//!
-//! `framehop` keeps unwind rules in a cache and the state of the unwind program in fixed arrays, both of which are made
-//! when a thread is armed; unwinding itself allocates nothing, takes no lock and reads the stack through the closure
-//! that it is handed. It goes by a guess, the frame pointer, where it has no unwind information: such code is kept from
-//! it (see [`HostCode::covered`]). What remains is code whose frame is described by a computation that reads memory, as of
-//! functions that align their stack. A wrong guess there ends in a gap, since the walk has to arrive at the very
-//! trampoline that the store names, but frames before the gap can be wrong.
+//! What is loaded is found once, when a session begins. All that is known of it comes from what the dynamic loader has in
+//! memory; no file is read. Unwind information is copied: its library can be unloaded at any time after the loader has
+//! shown it. Code that is loaded later is not known.
 
-mod loaded;
-
-use std::fmt;
+use std::borrow::Cow;
+use std::ffi::{CStr, c_int, c_void};
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use flamewalk_handler::arch::Registers;
-use flamewalk_handler::host::{HostCaller, HostFrame, HostUnwinder};
-use flamewalk_handler::memory::Memory;
 use flamewalk_symbolizer::HostObject;
-use framehop::{
-    CacheNative, FrameAddress, MustNotAllocateDuringUnwind, UnwindRegsNative, Unwinder, UnwinderNative,
-};
+use flamewalk_unwinder::{HostCode, LoadedObject, UnwindInfo};
 
-/// All host code that was loaded when a session began.
-pub(crate) struct HostCode {
-    unwinder: UnwinderNative<Arc<[u8]>, MustNotAllocateDuringUnwind>,
-    objects: Vec<HostObject>,
-    /// The addresses that have unwind information which leads to a caller, sorted and apart.
-    covered: Vec<Range<usize>>,
+/// All host code that is loaded now.
+pub(crate) fn loaded_code() -> HostCode {
+    HostCode::new(loaded_objects())
 }
 
-impl fmt::Debug for HostCode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("HostCode").field("objects", &self.objects).finish_non_exhaustive()
-    }
+/// The executable and the libraries that are loaded, each with its unwind information if it has some.
+fn loaded_objects() -> Vec<(HostObject, Option<UnwindInfo>)> {
+    let mut objects = Vec::<(HostObject, Option<UnwindInfo>)>::new();
+    // SAFETY: `visit` is called with what it expects, and only until this returns.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut objects).cast()) };
+    objects
 }
 
-impl HostCode {
-    /// The code that is loaded now.
-    pub(crate) fn loaded() -> Self {
-        let mut unwinder = UnwinderNative::new();
-        let mut covered = Vec::new();
-        let loaded = loaded::loaded_objects();
-        for (object, unwind_info) in &loaded {
-            let Some(unwind_info) = unwind_info else { continue };
-            unwind_info.add_covered(object, &mut covered);
-            for code in &object.code {
-                unwinder.add_module(unwind_info.module(object, code));
-            }
-        }
-        covered.sort_unstable_by_key(|range| range.start);
-        covered.dedup_by(|next, last| {
-            let adjacent = next.start <= last.end;
-            if adjacent {
-                last.end = last.end.max(next.end);
-            }
-            adjacent
-        });
-        Self { unwinder, objects: loaded.into_iter().map(|(object, _)| object).collect(), covered }
-    }
-
-    /// What is loaded, for symbols.
-    pub(crate) fn objects(&self) -> &[HostObject] {
-        &self.objects
-    }
-
-    fn is_covered(&self, address: usize) -> bool {
-        let after = self.covered.partition_point(|range| range.start <= address);
-        after
-            .checked_sub(1)
-            .and_then(|index| self.covered.get(index))
-            .is_some_and(|range| range.contains(&address))
-    }
-}
-
-/// Unwinds host code on one thread.
-pub(crate) struct HostFrames {
-    code: Arc<HostCode>,
-    cache: CacheNative<MustNotAllocateDuringUnwind>,
-}
-
-impl fmt::Debug for HostFrames {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("HostFrames").finish_non_exhaustive()
-    }
-}
-
-impl HostFrames {
-    pub(crate) fn new(code: Arc<HostCode>) -> Self {
-        Self { code, cache: CacheNative::new_in() }
-    }
-}
-
-impl HostUnwinder for HostFrames {
-    const WANTED: bool = true;
-
-    fn is_known(&self, frame: &HostFrame) -> bool {
-        // A word that is no return address must not pass for one: it has to lie in code that can be unwound.
-        frame.instruction().is_some_and(|address| match frame.is_return_address {
-            true => self.code.is_covered(address),
-            false => self.code.objects.iter().any(|object| object.contains(address)),
-        })
-    }
-
-    fn caller(&mut self, frame: &HostFrame, memory: &impl Memory) -> HostCaller {
-        let pc = frame.registers.pc;
-        let address = match frame.is_return_address {
-            // Covered, since it is known.
-            true => FrameAddress::from_return_address(pc as u64),
-            false => self.code.is_covered(pc).then(|| FrameAddress::from_instruction_pointer(pc as u64)),
-        };
-        let Some(address) = address else { return HostCaller::Unknown };
-        let mut registers = to_framehop(&frame.registers);
-        let mut read_stack = |address: u64| {
-            memory.stack_word(usize::try_from(address).map_err(drop)?).map(|word| word as u64).ok_or(())
-        };
-        match self.code.unwinder.unwind_frame(address, &mut registers, &mut self.cache, &mut read_stack) {
-            Ok(Some(return_address)) => HostCaller::Frame(HostFrame {
-                registers: from_framehop(return_address as usize, &registers),
-                is_return_address: true,
-            }),
-            Ok(None) => HostCaller::None,
-            Err(_) => HostCaller::Unknown,
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn to_framehop(registers: &Registers) -> UnwindRegsNative {
-    UnwindRegsNative::new(registers.pc as u64, registers.sp as u64, registers.fp as u64)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn from_framehop(pc: usize, registers: &UnwindRegsNative) -> Registers {
-    Registers { pc, sp: registers.sp() as usize, fp: registers.bp() as usize, lr: 0 }
-}
-
-#[cfg(target_arch = "aarch64")]
-fn to_framehop(registers: &Registers) -> UnwindRegsNative {
-    UnwindRegsNative::new(registers.lr as u64, registers.sp as u64, registers.fp as u64)
-}
-
-#[cfg(target_arch = "aarch64")]
-fn from_framehop(pc: usize, registers: &UnwindRegsNative) -> Registers {
-    Registers { pc, sp: registers.sp() as usize, fp: registers.fp() as usize, lr: registers.lr() as usize }
+/// # Safety
+///
+/// For `dl_iterate_phdr` only, with a vector of objects as its `data`.
+unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
+    // SAFETY: the caller's promise.
+    let (info, objects) = unsafe { (&*info, &mut *data.cast::<Vec<(HostObject, Option<UnwindInfo>)>>()) };
+    // SAFETY: the loader keeps name and headers until this returns.
+    let (name, headers) = unsafe {
+        let name = (!info.dlpi_name.is_null()).then(|| CStr::from_ptr(info.dlpi_name));
+        (name, std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()))
+    };
+    let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // The executable comes first, without a name; the link leads to it even if its file was replaced.
+    let (path, name) = match objects.is_empty() {
+        true => (Some("/proc/self/exe".into()), std::env::current_exe().unwrap_or_default()),
+        // What has no path is the kernel's own (`linux-vdso.so.1`).
+        false => (name.contains('/').then(|| PathBuf::from(&name)), name.into()),
+    };
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let read = |range: Range<usize>| {
+        // SAFETY: inside a readable segment of an object that stays loaded until this returns. Unwind information and
+        // notes are in segments that nothing writes to.
+        Some(Cow::Borrowed(unsafe {
+            std::slice::from_raw_parts(std::ptr::with_exposed_provenance(range.start), range.len())
+        }))
+    };
+    let loaded = LoadedObject { bias: info.dlpi_addr as usize, headers, read };
+    let object = HostObject {
+        name: name.into(),
+        path,
+        bias: loaded.bias,
+        code: loaded.code(),
+        build_id: loaded.build_id(),
+    };
+    let unwind_info = loaded.unwind_info();
+    objects.push((object, unwind_info));
+    0
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
-    use std::ffi::{c_int, c_void};
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
+    use flamewalk_handler::arch::Registers;
+    use flamewalk_handler::host::{HostCaller, HostFrame, HostUnwinder};
     use flamewalk_handler::memory::{LiveStack, Memory};
+    use flamewalk_unwinder::HostFrames;
 
     use super::*;
     use crate::thread;
@@ -221,7 +136,7 @@ mod tests {
 
     extern "C" fn compare_in_c(_: *const c_void, _: *const c_void) -> c_int {
         FRAMES.with_borrow_mut(|frames| {
-            compare(frames.get_or_insert_with(|| HostFrames::new(Arc::new(HostCode::loaded()))))
+            compare(frames.get_or_insert_with(|| HostFrames::new(Arc::new(loaded_code()))))
         });
         0
     }
@@ -256,12 +171,12 @@ mod tests {
 
     #[test]
     fn functions_are_covered_and_what_is_no_code_is_not() {
-        let code = HostCode::loaded();
-        assert!(code.is_covered(HostCode::loaded as fn() -> HostCode as usize));
+        let code = loaded_code();
+        assert!(code.is_covered(loaded_code as fn() -> HostCode as usize));
         assert!(code.is_covered(libc::qsort as *const () as usize));
         assert!(!code.is_covered(0) && !code.is_covered(usize::MAX));
         assert!(!code.is_covered((&raw const RETURN_ADDRESSES).addr()));
-        assert!(code.covered.is_sorted_by(|one, next| one.end < next.start));
+        assert!(code.covered().is_sorted_by(|one, next| one.end < next.start));
         let names: Vec<_> = code.objects().iter().map(|object| &*object.name).collect();
         assert!(names.len() == code.objects().len() && names[0].starts_with("flamewalk-"), "{names:?}");
         assert!(code.objects().iter().any(|object| object.build_id.is_some()));

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use flamewalk_collector::{Channel, Collector, Extent, Sampling};
 use flamewalk_profile::{Metadata, Profile};
 use flamewalk_symbolizer::HostSymbolizer;
+use flamewalk_unwinder::{HostCode, HostFrames};
 
 use crate::error::Error;
 use crate::event::Event;
-use crate::host::{HostCode, HostFrames};
 use crate::options::Options;
 use crate::shared::{Shared, WindowId};
 use crate::source::Plan;
@@ -49,7 +49,7 @@ impl Session {
         let options = &shared.options;
         let (plan, mut notices) = Plan::choose(options.event, rate, options.signal)?;
         notices.extend(crate::signal::install(plan.signal)?);
-        let host = options.host_frames.then(|| Arc::new(HostCode::loaded()));
+        let host = options.host_frames.then(|| Arc::new(crate::host::loaded_code()));
         let symbols =
             HostSymbolizer::new(host.as_ref().map_or_else(Vec::new, |host| host.objects().to_vec()));
         let (registry, labels) = (Arc::clone(&shared.registry), Arc::clone(&shared.labels));

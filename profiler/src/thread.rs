@@ -23,9 +23,9 @@ use flamewalk_handler::ring::Full;
 use flamewalk_handler::stack::{self, Walk};
 use flamewalk_handler::statistics::{Fate, LossCause};
 use flamewalk_handler::walk::WalkEnd;
+use flamewalk_unwinder::HostFrames;
 
 use crate::error::Error;
-use crate::host::HostFrames;
 use crate::layout::ActivationList;
 use crate::shared::Shared;
 use crate::signal;

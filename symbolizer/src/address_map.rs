@@ -1,4 +1,7 @@
 //! From text offsets to bytecode offsets: `.wasmtime.addrmap`.
+//!
+//! Wasmtime 48 writes it in blocks. Earlier versions wrote the number of entries, then their text offsets, then their
+//! positions, in words of 32 bits: a section of exactly this length, with ascending text offsets, is of that form.
 
 use std::sync::OnceLock;
 
@@ -35,6 +38,9 @@ impl AddressMap {
 
     fn entries(&self) -> &[Entry] {
         self.entries.get_or_init(|| {
+            if let Some(entries) = entries_in_words(&self.section) {
+                return entries;
+            }
             let decoded = iterate_address_map(&self.section).into_iter().flatten();
             let decoded = decoded.map(|(text, position)| Entry { text, position });
             // An entry takes a byte at least; more entries than bytes are damage.
@@ -76,5 +82,52 @@ impl AddressMap {
         let last = |function: &Function| function.end().saturating_sub(1);
         let entries = functions.iter().map(|function| self.entries_around(*function, last(function)).0);
         entries.map(|entries| entries.iter().filter_map(|entry| entry.position.file_offset()).min()).collect()
+    }
+}
+
+/// The entries of a section of versions before 48; `None` if it is none.
+fn entries_in_words(section: &[u8]) -> Option<Vec<Entry>> {
+    let (words, rest) = section.as_chunks::<4>();
+    let (count, words) = words.split_first()?;
+    let count = u32::from_le_bytes(*count) as usize;
+    if !rest.is_empty() || words.len() != count.checked_mul(2)? {
+        return None;
+    }
+    let word = |word: &[u8; 4]| u32::from_le_bytes(*word);
+    let (texts, positions) = words.split_at(count);
+    let entries = texts.iter().zip(positions).map(|(text, position)| Entry {
+        text: word(text),
+        position: match word(position) {
+            u32::MAX => FilePos::none(),
+            position => FilePos::new(position),
+        },
+    });
+    let entries: Vec<Entry> = entries.collect();
+    entries.is_sorted_by_key(|entry| entry.text).then_some(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use flamewalk_handler::code::CodeKind;
+
+    use super::*;
+
+    fn section(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn maps_of_earlier_versions_are_told_apart_by_their_length() {
+        let bytes = section(&[3, 0, 4, 9, 100, u32::MAX, 107]);
+        let map = AddressMap::new(&bytes);
+        let function = Function { start: 0, length: 12, kind: CodeKind::Guest, frame_size: 0 };
+        let found: Vec<_> = [0, 3, 4, 8, 9, 11].map(|offset| map.find(function, offset)).into();
+        assert_eq!(found, [Some(100), Some(100), None, None, Some(107), Some(107)]);
+        assert_eq!(map.find_nearest(function, 8), Some(100));
+        // One word less or more, or text offsets that descend: damage, or another form.
+        let longer = [bytes.as_slice(), &[0; 4]].concat();
+        for other in [&bytes[..bytes.len() - 4], &longer, &section(&[2, 5, 4, 1, 1])] {
+            assert!(entries_in_words(other).is_none());
+        }
     }
 }

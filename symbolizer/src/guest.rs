@@ -52,6 +52,7 @@ impl Guest {
             notices.push(Notice::UnreadableMetadata { module: name.clone() });
         }
         let defined = DefinedFunctions::read(image);
+        let nothing = DefinedModule::default();
         let mut check = |result: Result<(), Error>, refused: fn(Arc<str>, Error) -> Notice| match result {
             Ok(()) => true,
             Err(error) => {
@@ -82,7 +83,7 @@ impl Guest {
             let (module, own_name) = ModuleSymbols::new(
                 image,
                 module_info,
-                defined.modules.get(index as usize).map_or(&[], |module| &module.lowest_offsets),
+                defined.modules.get(index as usize).unwrap_or(&nothing),
                 binary_module(binary, index),
                 binary_module(symbols, index),
             );
@@ -140,20 +141,20 @@ fn binary_module(binary: Option<&GuestBinary>, index: u32) -> Option<BinaryModul
 }
 
 /// The functions that each core module defines, according to the image.
-struct DefinedFunctions {
+pub(crate) struct DefinedFunctions {
     modules: Vec<DefinedModule>,
 }
 
 #[derive(Default)]
-struct DefinedModule {
+pub(crate) struct DefinedModule {
     /// Index of the first function, which is the number of imported ones.
-    first: u32,
+    pub(crate) first: u32,
     /// The lowest bytecode offset of each function's mapped instructions.
-    lowest_offsets: Vec<Option<u32>>,
+    pub(crate) lowest_offsets: Vec<Option<u32>>,
 }
 
 impl DefinedFunctions {
-    fn read(image: &CodeImage) -> DefinedFunctions {
+    pub(crate) fn read(image: &CodeImage) -> DefinedFunctions {
         let positions = image.address_map.lowest_offsets(image.functions());
         let mut functions: Vec<(u32, u32, Option<u32>)> = image
             .symbols()
@@ -184,7 +185,7 @@ impl DefinedFunctions {
 
     /// Checks that the image can have been compiled from a binary: the same functions, and first instructions
     /// that come from them.
-    fn check_source(
+    pub(crate) fn check_source(
         &self,
         image: &CodeImage,
         info: Option<&ImageInfo>,
@@ -205,10 +206,8 @@ impl DefinedFunctions {
                     "core module {index} defines {found} functions, in the image {expected}"
                 ));
             }
-            let code_start = match info.and_then(|info| info.modules.get(index)) {
-                Some(info) => info.code_start,
-                None => u32::try_from(module.code.start).unwrap_or_default(),
-            };
+            let of_image = info.and_then(|info| info.modules.get(index)?.code_start);
+            let code_start = of_image.or(u32::try_from(module.code.start).ok()).unwrap_or_default();
             // A few may come from other functions: a version of Wasmtime that says what it inlined would say so.
             let is_own = |(body, position): &(Body, u32)| {
                 position.checked_sub(code_start).is_some_and(|offset| body.contains(offset))

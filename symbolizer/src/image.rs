@@ -12,10 +12,13 @@ use object::read::elf::{ElfFile64, ElfSection64};
 use object::{Architecture as ElfArchitecture, FileFlags, Object, ObjectSection, ObjectSymbol, SymbolKind};
 use wasmtime_environ::obj;
 
-use crate::Error;
 use crate::address_map::AddressMap;
+use crate::foreign::{ForeignNames, NamedSymbol};
+use crate::guest::DefinedFunctions;
+use crate::info::ImageInfo;
 use crate::machine::{Architecture, DirectCall};
 use crate::symbol::Symbol;
+use crate::{Error, GuestBinary};
 
 /// Owned description of one compiled image: a `.cwasm` file, or the memory of `Module::image_range()`.
 #[derive(Debug)]
@@ -28,6 +31,10 @@ pub struct CodeImage {
     trampoline_calls: Vec<DirectCall>,
     pub(crate) address_map: AddressMap,
     pub(crate) is_component: bool,
+    /// The version of Wasmtime that compiled it, if it says so.
+    version: Option<Box<str>>,
+    /// The names of its functions, if that is another version than the one whose types are known here.
+    pub(crate) foreign: Option<ForeignNames>,
     /// `.wasmtime.info`, still encoded.
     pub(crate) info: Box<[u8]>,
     /// `.name.wasm`, which `info` points into.
@@ -91,13 +98,22 @@ impl CodeImage {
             ElfArchitecture::Aarch64 => Architecture::Aarch64,
             _ => Architecture::Other,
         };
-        let (functions, symbols) = read_functions(&elf, &text_section, text, architecture)?;
-        let trampoline_calls = find_trampoline_calls(architecture, text, &functions);
-
         let section = |name| {
             let data = elf.section_by_name(name).and_then(|section| section.data().ok());
             data.unwrap_or_default()
         };
+        let version = version(section(obj::ELF_WASM_ENGINE));
+        let is_foreign = version.is_some_and(|version| {
+            major(version).is_some_and(|found| Some(found) != major(wasmtime_environ::VERSION))
+        });
+        let mut named = Vec::new();
+        let wanted = is_foreign.then_some(&mut named);
+        let (functions, symbols) = read_functions(&elf, &text_section, text, architecture, wanted)?;
+        let trampoline_calls = find_trampoline_calls(architecture, text, &functions);
+        let foreign = is_foreign.then(|| {
+            let modules = count_modules(&symbols);
+            ForeignNames::read(section(obj::ELF_NAME_DATA), section(obj::ELF_WASMTIME_INFO), modules, named)
+        });
         Ok(CodeImage {
             text: start..start + text.len(),
             functions,
@@ -105,8 +121,13 @@ impl CodeImage {
             trampoline_calls,
             address_map: AddressMap::new(section(obj::ELF_WASMTIME_ADDRMAP)),
             is_component: e_flags & obj::EF_WASMTIME_COMPONENT != 0,
-            info: section(obj::ELF_WASMTIME_INFO).into(),
-            names: section(obj::ELF_NAME_DATA).into(),
+            version: version.map(Into::into),
+            info: if is_foreign { Box::default() } else { section(obj::ELF_WASMTIME_INFO).into() },
+            names: match &foreign {
+                Some(foreign) => foreign.bytes.clone(),
+                None => section(obj::ELF_NAME_DATA).into(),
+            },
+            foreign,
             dwarf: if with_dwarf { section(obj::ELF_WASMTIME_DWARF).into() } else { Arc::default() },
         })
     }
@@ -116,6 +137,23 @@ impl CodeImage {
         let elf = ElfFile64::<object::Endianness>::parse(image).ok();
         let section = elf.as_ref().and_then(|elf| elf.section_by_name(obj::ELF_WASM_BTI));
         section.and_then(|section| section.data().ok()).is_some_and(|data| data.iter().any(|byte| *byte != 0))
+    }
+
+    /// The version of Wasmtime that compiled the image, as far as it says so: `48`, `36.0.2`. Embedders can have it say
+    /// anything else.
+    pub fn wasmtime_version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// Whether the image can have been compiled from this binary: it has the same functions, and the first
+    /// instructions of nearly all of them come from theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotTheSource`] with the reason if not; that of the binary if it is none.
+    pub fn check_source(&self, binary: &GuestBinary) -> Result<(), Error> {
+        let info = ImageInfo::decode(self);
+        DefinedFunctions::read(self).check_source(self, info.as_ref(), binary)
     }
 
     /// Where `.text` lies, in bytes from the start of the image.
@@ -148,11 +186,32 @@ impl CodeImage {
     }
 }
 
+/// The version in the section that Wasmtime checks before it loads an image: a byte 0, the length, the text.
+fn version(engine: &[u8]) -> Option<&str> {
+    let [0, length, rest @ ..] = engine else { return None };
+    std::str::from_utf8(rest.get(..usize::from(*length))?).ok()
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+/// The core modules that have functions, and those between them.
+fn count_modules(symbols: &[Symbol]) -> usize {
+    let modules = symbols.iter().filter_map(|symbol| match symbol {
+        Symbol::Function { module, .. } => Some(*module as usize),
+        _ => None,
+    });
+    // No module is empty for long; an index beyond all reason is damage.
+    modules.filter(|module| *module < symbols.len()).max().map_or(0, |last| last + 1)
+}
+
 fn read_functions(
     elf: &ElfFile64<'_>,
     text_section: &ElfSection64<'_, '_>,
     text: &[u8],
     architecture: Architecture,
+    mut named: Option<&mut Vec<NamedSymbol>>,
 ) -> Result<(Vec<Function>, Vec<Symbol>), Error> {
     let mut found = Vec::new();
     for elf_symbol in elf.symbols() {
@@ -174,7 +233,14 @@ fn read_functions(
             let text_length = text.len() as u64;
             return Err(Error::SymbolOutOfRange { name: name.into(), start, end, text_length });
         };
-        let symbol = Symbol::parse(&name).ok_or_else(|| Error::UnknownSymbol { name: name.into() })?;
+        let Some(symbol) = Symbol::parse(&name) else {
+            return Err(Error::UnknownSymbol { name: name.into() });
+        };
+        if let (Some(named), Symbol::Function { module, function }) = (&mut named, &symbol)
+            && let Some(name) = Symbol::function_name(&name)
+        {
+            named.push((*module, *function, name.to_owned()));
+        }
         let kind = symbol.kind();
         let frame_size = match kind {
             CodeKind::ExitTrampoline | CodeKind::BuiltinTrampoline => {

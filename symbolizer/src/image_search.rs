@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use object::elf::{ELFCLASS64, ELFDATA2LSB, ELFMAG, SHT_NOBITS, SHT_PROGBITS};
+use object::elf::{ELFCLASS64, ELFDATA2LSB, ELFMAG, SHF_EXECINSTR, SHT_NOBITS, SHT_PROGBITS};
 use object::pod::from_bytes;
 use object::{LittleEndian, elf};
 use wasmtime_environ::obj;
@@ -36,24 +36,43 @@ const MAX_SECTIONS: u16 = 1024;
 pub fn find_image(
     text: &Range<usize>,
     page_size: usize,
-    mut read: impl FnMut(usize, &mut [u8]) -> bool,
+    read: impl FnMut(usize, &mut [u8]) -> bool,
 ) -> Option<Range<usize>> {
-    let mut start = text.start;
-    while text.start - start < MAX_BELOW {
+    let found = find_image_of_code(text.start, page_size, read)?;
+    (found.text == *text).then_some(found.image)
+}
+
+/// Where an image lies in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePlace {
+    /// The addresses of all that its headers speak of.
+    pub image: Range<usize>,
+    /// The addresses of its text.
+    pub text: Range<usize>,
+}
+
+/// As [`find_image`], of a text that is known to begin at `text_start`.
+pub fn find_image_of_code(
+    text_start: usize,
+    page_size: usize,
+    mut read: impl FnMut(usize, &mut [u8]) -> bool,
+) -> Option<ImagePlace> {
+    let mut start = text_start;
+    while text_start - start < MAX_BELOW {
         start = start.checked_sub(page_size)?;
-        if let Some(end) = image_end(start, text, &mut read) {
-            return Some(start..end);
+        if let Some(found) = image_at(start, text_start, &mut read) {
+            return Some(found);
         }
     }
     None
 }
 
-/// Where the image that begins at `start` ends, if there is one and `text` is its text.
-fn image_end(
+/// The image that begins at `start`, if there is one and its text begins at `text_start`.
+fn image_at(
     start: usize,
-    text: &Range<usize>,
+    text_start: usize,
     read: &mut impl FnMut(usize, &mut [u8]) -> bool,
-) -> Option<usize> {
+) -> Option<ImagePlace> {
     let mut bytes = [0; HEADER_BYTES];
     if !read(start, &mut bytes) {
         return None;
@@ -76,7 +95,7 @@ fn image_end(
         return None;
     }
     let mut end = start.checked_add(table)?.checked_add(headers.len())?;
-    let mut has_text = false;
+    let mut text = None;
     for bytes in headers.chunks_exact(SECTION_HEADER_BYTES) {
         let section = aligned::<elf::SectionHeader64<LittleEndian>>(bytes)?;
         let kind = section.sh_type.get(LittleEndian);
@@ -85,10 +104,13 @@ fn image_end(
         }
         let first = start.checked_add(usize::try_from(section.sh_offset.get(LittleEndian)).ok()?)?;
         let last = first.checked_add(usize::try_from(section.sh_size.get(LittleEndian)).ok()?)?;
-        has_text |= kind == SHT_PROGBITS && (first, last) == (text.start, text.end);
+        let is_code = section.sh_flags.get(LittleEndian) & u64::from(SHF_EXECINSTR) != 0;
+        if kind == SHT_PROGBITS && first == text_start && (is_code || text.is_none()) {
+            text = Some(first..last);
+        }
         end = end.max(last);
     }
-    has_text.then_some(end)
+    Some(ImagePlace { image: start..end, text: text? })
 }
 
 /// The structures of `object` with a byte order are made of bytes, so that any alignment will do.

@@ -1,7 +1,7 @@
 //! What Wasmtime itself recorded about the guest in the image: `.wasmtime.info`.
 //!
-//! Decoded with Wasmtime's own types. The types of one release do not read what another one wrote: then the
-//! decoding fails, and the guest's binary is the only source of names.
+//! Decoded with Wasmtime's own types. The types of one release do not read what another one wrote: of such an image
+//! only the functions' names are known (`foreign.rs`), and the rest comes from the guest's binary if that is at hand.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -31,8 +31,8 @@ pub(crate) struct ModuleInfo {
     pub(crate) name: Option<String>,
     /// Sorted by function index; where in the image's names each name is.
     pub(crate) functions: Vec<(u32, Range<usize>)>,
-    /// Where the contents of the code section began in the binary.
-    pub(crate) code_start: u32,
+    /// Where the contents of the code section began in the binary, if that is known.
+    pub(crate) code_start: Option<u32>,
     /// Where in the image's DWARF each section is.
     pub(crate) dwarf: Vec<(SectionId, Range<usize>)>,
     /// Module and name of each imported function.
@@ -45,6 +45,12 @@ pub(crate) struct ModuleInfo {
 impl ImageInfo {
     /// `None` if the image has no metadata that this version of Wasmtime's types can read.
     pub(crate) fn decode(image: &CodeImage) -> Option<ImageInfo> {
+        if let Some(foreign) = &image.foreign {
+            let module =
+                |functions: &Vec<_>| ModuleInfo { functions: functions.clone(), ..ModuleInfo::default() };
+            let modules = foreign.modules.iter().map(module).collect();
+            return Some(ImageInfo { modules, lowerings: HashMap::new() });
+        }
         if image.is_component {
             let artifacts: ComponentArtifacts = postcard::from_bytes(&image.info).ok()?;
             return Some(Self::of_component(&artifacts));
@@ -105,7 +111,7 @@ impl ModuleInfo {
         ModuleInfo {
             name: module.name.map(|atom| string(atom).to_string()),
             functions: functions.collect(),
-            code_start: u32::try_from(compiled.meta.code_section_offset).unwrap_or_default(),
+            code_start: u32::try_from(compiled.meta.code_section_offset).ok(),
             dwarf: dwarf.collect(),
             imports: function_imports(compiled)
                 .map(|(_, name, field)| (string(name).into(), string(field).into()))

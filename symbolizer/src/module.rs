@@ -12,6 +12,7 @@ use crate::binary::CoreModule;
 use crate::bodies::{Bodies, Body};
 use crate::body_hash::body_hash;
 use crate::dwarf::{Damage, Dwarf, DwarfFrame};
+use crate::guest::DefinedModule;
 use crate::image::CodeImage;
 use crate::info::ModuleInfo;
 use crate::name::{display_name, is_cpp_mangled, is_demangled_form_of};
@@ -30,7 +31,9 @@ pub(crate) struct ModuleSymbols {
     pub(crate) name: Arc<str>,
     /// Where the contents of the code section began in the binary that was compiled.
     code_start: u32,
-    /// Module and name of each imported function.
+    /// How many functions it imports.
+    import_count: u32,
+    /// Module and name of each imported function, as far as that is known.
     pub(crate) imports: Vec<(Arc<str>, Arc<str>)>,
     /// The component's trampoline behind each imported function, where there is one.
     pub(crate) import_trampolines: Vec<Option<u32>>,
@@ -64,21 +67,18 @@ impl NameTable {
 impl ModuleSymbols {
     /// Gathers what the sources know about a core module. Nothing is named or read from DWARF yet.
     ///
-    /// `lowest_offsets` has the lowest bytecode offset of each function that the module
-    /// defines. The second result is the module's own name.
+    /// `defined` is what the image says of the functions that the module defines. The second result is the module's own
+    /// name.
     pub(crate) fn new(
         image: &CodeImage,
         info: Option<ModuleInfo>,
-        lowest_offsets: &[Option<u32>],
+        defined: &DefinedModule,
         binary: Option<BinaryModule<'_>>,
         symbols: Option<BinaryModule<'_>>,
     ) -> (ModuleSymbols, Option<String>) {
-        let has_info = info.is_some();
         let info = info.unwrap_or_default();
-        let code_start = match (binary, has_info) {
-            (Some(binary), false) => u32::try_from(binary.module.code.start).unwrap_or_default(),
-            _ => info.code_start,
-        };
+        let of_binary = || u32::try_from(binary.or(symbols)?.module.code.start).ok();
+        let code_start = info.code_start.or_else(of_binary).unwrap_or_default();
         let mut own_name = None;
         let mut has_corrupt_names = false;
         let mut names = Vec::new();
@@ -93,7 +93,7 @@ impl ModuleSymbols {
         names.push(NameTable { bytes: image.names.clone(), functions: info.functions });
         let bodies = match symbols.or(binary) {
             Some(source) => source.module.bodies.clone(),
-            None => Arc::new(approximate_bodies(lowest_offsets, code_start)),
+            None => Arc::new(approximate_bodies(&defined.lowest_offsets, code_start)),
         };
         let code = symbols.or(binary).map(|source| (source.binary.clone(), source.module.code.clone()));
         let of_binaries = [symbols, binary].into_iter().flatten().find_map(|source| {
@@ -104,9 +104,15 @@ impl ModuleSymbols {
             Some(source) => source.module.imports.clone(),
             None => info.imports,
         };
+        let import_count = match defined.lowest_offsets.is_empty() {
+            true => u32::try_from(imports.len()).unwrap_or(u32::MAX),
+            // Also where the image does not say what the imports are.
+            false => defined.first,
+        };
         let module = ModuleSymbols {
             name: Arc::default(),
             code_start,
+            import_count,
             imports,
             import_trampolines: info.import_trampolines,
             bodies,
@@ -135,17 +141,13 @@ impl ModuleSymbols {
 
     /// The body of a function that the module defines, by its index with imports.
     pub(crate) fn body(&self, function: u32) -> Option<Body> {
-        self.bodies.get(function.checked_sub(self.import_count())?)
+        self.bodies.get(function.checked_sub(self.import_count)?)
     }
 
     /// The function whose body covers an offset in the code section's contents, by its index with imports.
     pub(crate) fn function_at(&self, code_offset: u32) -> Option<(u32, Body)> {
         let (defined, body) = self.bodies.find(code_offset)?;
-        Some((defined.checked_add(self.import_count())?, body))
-    }
-
-    fn import_count(&self) -> u32 {
-        u32::try_from(self.imports.len()).unwrap_or(u32::MAX)
+        Some((defined.checked_add(self.import_count)?, body))
     }
 
     /// The frames that the DWARF has for an offset in a body, innermost first, the function itself last.

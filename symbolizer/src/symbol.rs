@@ -9,7 +9,9 @@
 //! | `module_start[M]::Wasm` | guest | evaluates M's initializers; calls out through builtins |
 //! | `unsafe-intrinsics-wasm-call-…` | guest | loads and stores, saves no exit state |
 //! | `wasm[M]::array_to_wasm_trampoline[F]`, `module_start[M]::Array`, `…-array-call-…` | entry | `array_to_wasm` |
+//! | `wasm[M]::native_to_wasm_trampoline[F]` | entry | the same, in versions up to 24 |
 //! | `signatures[T]::wasm_to_array_trampoline`, `resource_drop_trampoline` | exit | `wasm_to_array` |
+//! | `signatures[T]::wasm_to_native_trampoline` | exit | the same, in versions up to 24 |
 //! | `component-trampolines[I]-wasm-call-component-lower-import[N]` | exit | calls an import of the component |
 //! | `component-trampolines[I]-wasm-call-…` | builtin | calls the runtime; saves exit state like an exit |
 //! | `wasmtime_builtin_…`, `wasmtime_patchable_builtin_…` | builtin | calls the runtime |
@@ -49,11 +51,13 @@ impl Symbol {
                 return (rest.is_empty() || rest.starts_with("::"))
                     .then_some(Symbol::Function { module, function });
             }
-            return rest.starts_with("::array_to_wasm_trampoline[").then_some(Symbol::Entry);
+            let enters = ["::array_to_wasm_trampoline[", "::native_to_wasm_trampoline["];
+            return enters.iter().any(|enter| rest.starts_with(enter)).then_some(Symbol::Entry);
         }
         if let Some(rest) = name.strip_prefix("signatures[") {
             let (_, rest) = index(rest)?;
-            return (rest == "::wasm_to_array_trampoline").then_some(Symbol::Exit);
+            let exits = ["::wasm_to_array_trampoline", "::wasm_to_native_trampoline"];
+            return exits.contains(&rest).then_some(Symbol::Exit);
         }
         if let Some(rest) = name.strip_prefix("module_start[") {
             return match index(rest)? {
@@ -87,6 +91,13 @@ impl Symbol {
             ("resource_drop_trampoline", None) => Some(Symbol::ResourceDrop),
             _ => None,
         }
+    }
+
+    /// The name of a function that its symbol ends with, of which versions since 25 write the first characters.
+    pub(crate) fn function_name(name: &str) -> Option<&str> {
+        let (_, rest) = index(name.strip_prefix("wasm[")?)?;
+        let (_, rest) = index(rest.strip_prefix("::function[")?)?;
+        rest.strip_prefix("::").filter(|name| !name.is_empty())
     }
 
     /// The component's trampoline that this is the code of.
@@ -192,6 +203,19 @@ mod tests {
         assert_eq!(parse("module_start[2]::Wasm"), Some(Symbol::ModuleStart { module: 2 }));
         assert_eq!(parse("module_start[2]::Array"), Some(Symbol::Entry));
         assert_eq!(parse("signatures[4]::wasm_to_array_trampoline"), Some(Symbol::Exit));
+        assert_eq!(parse("wasm[0]::native_to_wasm_trampoline[6]"), Some(Symbol::Entry));
+        assert_eq!(parse("signatures[0]::wasm_to_native_trampoline"), Some(Symbol::Exit));
+    }
+
+    #[test]
+    fn names_of_functions() {
+        let name = Symbol::function_name;
+        assert_eq!(name("wasm[3]::function[1]::std::vec<int>::at(int[])"), Some("std::vec<int>::at(int[])"));
+        for without in
+            ["wasm[0]::function[12]", "wasm[0]::function[12]::", "signatures[4]::wasm_to_array_trampoline"]
+        {
+            assert_eq!(name(without), None);
+        }
     }
 
     #[test]
