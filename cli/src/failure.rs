@@ -127,6 +127,12 @@ pub(crate) enum Failure {
     #[error("the run was not profiled: {0}")]
     Profiler(#[from] flamewalk::Error),
 
+    #[error("the process is not profiled: {0}")]
+    Attach(#[from] flamewalk_attach::Error),
+
+    #[error("the live view cannot be made: {reason}")]
+    Live { reason: String },
+
     #[error("cannot draw `{}`: {reason}", path.display())]
     Draw { path: PathBuf, reason: String },
 }

@@ -11,13 +11,22 @@ use nix::sys::signal::{SigSet, Signal};
 /// ends the process with the status that it returns; at once, if the user asks again. To be called before any other
 /// thread is started.
 pub(crate) fn on_interrupt(act: impl FnOnce() -> u8 + Send + 'static) -> io::Result<()> {
+    on_first_interrupt(move || std::process::exit(act().into()))
+}
+
+/// As [`on_interrupt`], without ending the process: what is to be ended ends by itself when it sees what `act` has done.
+pub(crate) fn on_first_interrupt(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     signals.thread_block()?;
     std::thread::Builder::new().name("interrupt".into()).spawn(move || {
         if signals.wait().is_ok() {
             // Given back to their default action, which ends the process.
             let _ = signals.thread_unblock();
-            std::process::exit(act().into());
+            act();
+            // A thread has to be there for which they are not blocked.
+            loop {
+                std::thread::park();
+            }
         }
     })?;
     Ok(())

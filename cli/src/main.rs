@@ -6,6 +6,7 @@
 
 mod annotate;
 mod arguments;
+mod attach;
 mod diff;
 mod failure;
 mod guest;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     };
     let result = match &arguments.command {
         Command::Run(run) => run::run(run),
+        Command::Attach(attach) => attach::attach(attach),
         Command::Report(report) => report::report(report),
         Command::Annotate(annotate) => annotate::annotate(annotate),
         Command::Diff(diff) => diff::diff(diff),

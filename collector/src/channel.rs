@@ -33,13 +33,14 @@ impl Channel {
     ///
     /// The thread has ended, as far as the collector is concerned, when nobody else holds the channel.
     pub fn new(ring_words: usize, thread_id: i32, on_drain: impl Fn() + Send + Sync + 'static) -> Self {
+        let thread = Thread { id: u64::from(thread_id.unsigned_abs()), name: thread_name(thread_id) };
+        Self::of(ring_words, thread, on_drain)
+    }
+
+    /// As [`Channel::new`], for a thread that is known by what is given: one of another process.
+    pub fn of(ring_words: usize, thread: Thread, on_drain: impl Fn() + Send + Sync + 'static) -> Self {
         let words: Box<[Word]> = (0..ring_words).map(|_| Word::default()).collect();
-        Self {
-            ring: Ring::new(words),
-            counters: Counters::default(),
-            thread: Thread { id: u64::from(thread_id.unsigned_abs()), name: thread_name(thread_id) },
-            on_drain: Box::new(on_drain),
-        }
+        Self { ring: Ring::new(words), counters: Counters::default(), thread, on_drain: Box::new(on_drain) }
     }
 
     pub(crate) fn drained(&self) {

@@ -77,6 +77,15 @@ impl std::fmt::Debug for GuestBinary {
 }
 
 impl GuestBinary {
+    /// Checks that this is a WebAssembly module or component.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotWasm`] or [`Error::TooLarge`] if it is not.
+    pub fn check(&self) -> Result<(), Error> {
+        self.modules().map(drop)
+    }
+
     /// Checks that the code of two binaries is the same, byte for byte, so that the symbols of one describe
     /// the code of the other. Everything else may differ: sizes, names, DWARF, other custom sections.
     ///

@@ -44,6 +44,9 @@ pub struct CodeImage {
 }
 
 impl CodeImage {
+    /// What is in the ELF header of Wasmtime's images, and of no other file, in place of an operating system's number.
+    pub const OS_ABI: u8 = obj::ELFOSABI_WASMTIME;
+
     /// Reads an image, and copies the guest's DWARF if the image has it.
     ///
     /// An image has DWARF only if it was compiled with `wasm_backtrace_details`.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod attach;
 mod filter;
 mod reading;
 mod run;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use attach::Attach;
 pub(crate) use filter::FilterArguments;
 pub(crate) use reading::{Annotate, Diff, DiffFormat, DiffShape, Merge, Report, ReportBy, View};
 pub(crate) use run::Run;
@@ -15,6 +17,7 @@ pub(crate) use run::Run;
 const EXAMPLES: &str = "\
 Examples:
   flamewalk run -o a.flamewalk guest.wasm        profile a guest
+  flamewalk attach PID -d 30 -o a.flamewalk      profile the guests of a running program
   flamewalk report a.flamewalk -o a.svg          list its hottest functions, and draw a flame graph
   flamewalk annotate a.flamewalk parse           a function line by line
   flamewalk diff a.flamewalk b.flamewalk         what changed between two builds
@@ -32,6 +35,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Run),
+    Attach(Attach),
     Report(Report),
     Annotate(Annotate),
     Diff(Diff),

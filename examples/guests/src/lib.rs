@@ -9,6 +9,7 @@
 
 pub mod committed;
 mod component;
+mod embedding;
 mod error;
 mod generated;
 mod known_answer;
@@ -18,6 +19,8 @@ mod zig;
 
 pub use committed::Guest;
 pub use component::{as_component, http_handler};
+pub use component::as_component;
+pub use embedding::python_wasmtime;
 pub use error::Error;
 pub use generated::{GeneratedGuest, Place};
 pub use known_answer::{

@@ -33,7 +33,8 @@ impl HostFrame {
         if self.is_return_address { self.registers.pc.checked_sub(1) } else { Some(self.registers.pc) }
     }
 
-    pub(crate) const fn to_record(self) -> Frame {
+    /// The frame as a sample has it.
+    pub const fn to_record(self) -> Frame {
         if self.is_return_address {
             Frame::HostReturnAddress(self.registers.pc)
         } else {

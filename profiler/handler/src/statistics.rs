@@ -24,11 +24,15 @@ pub enum LossCause {
     UnknownCode,
     /// The interrupted function does not begin with a known prologue.
     UnknownPrologue,
+    /// Native code of the host could not be unwound, so that guests above it cannot be found.
+    UnknownHostCode,
+    /// The part of the stack that was copied holds no guest, and there is more.
+    BeyondCopy,
 }
 
 impl LossCause {
     /// All causes, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::RingFull,
         Self::UnknownStack,
         Self::OutsideStack,
@@ -36,6 +40,8 @@ impl LossCause {
         Self::NoProgress,
         Self::UnknownCode,
         Self::UnknownPrologue,
+        Self::UnknownHostCode,
+        Self::BeyondCopy,
     ];
 
     /// The cause in words.
@@ -48,6 +54,8 @@ impl LossCause {
             Self::NoProgress => WalkEnd::NoProgress.describe(),
             Self::UnknownCode => WalkEnd::UnknownCode.describe(),
             Self::UnknownPrologue => WalkEnd::UnknownPrologue.describe(),
+            Self::UnknownHostCode => WalkEnd::UnknownHostCode.describe(),
+            Self::BeyondCopy => WalkEnd::BeyondCopy.describe(),
         }
     }
 
@@ -61,6 +69,8 @@ impl LossCause {
             WalkEnd::UnknownCode => Some(Self::UnknownCode),
             WalkEnd::UnknownPrologue => Some(Self::UnknownPrologue),
             WalkEnd::UnknownStack => Some(Self::UnknownStack),
+            WalkEnd::UnknownHostCode => Some(Self::UnknownHostCode),
+            WalkEnd::BeyondCopy => Some(Self::BeyondCopy),
         }
     }
 }

@@ -32,11 +32,15 @@ pub enum WalkEnd {
     UnknownPrologue,
     /// The stack pointer was not on the stack of the youngest activation.
     UnknownStack,
+    /// Seen from another process: native code of the host that cannot be unwound lies below all guests.
+    UnknownHostCode,
+    /// Seen from another process: no guest lies in the part of the stack that was copied, and there is more.
+    BeyondCopy,
 }
 
 impl WalkEnd {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::EntryTrampoline,
         Self::FrameLimit,
         Self::OutsideStack,
@@ -45,6 +49,8 @@ impl WalkEnd {
         Self::UnknownCode,
         Self::UnknownPrologue,
         Self::UnknownStack,
+        Self::UnknownHostCode,
+        Self::BeyondCopy,
     ];
 
     /// Whether the frames that were seen are certain, so that the sample may be delivered.
@@ -63,6 +69,8 @@ impl WalkEnd {
             Self::UnknownCode => "code that was not registered",
             Self::UnknownPrologue => "unknown prologue",
             Self::UnknownStack => "unknown stack",
+            Self::UnknownHostCode => "native code that cannot be unwound",
+            Self::BeyondCopy => "beyond the copied part of the stack",
         }
     }
 }

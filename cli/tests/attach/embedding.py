@@ -1,0 +1,62 @@
+"""An embedding of Wasmtime that knows nothing of flamewalk.
+
+    embedding.py GUEST [compiled|threads N|churn|short]
+
+runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; as a module that
+is compiled anew for each round and let go of; or once, for a few rounds. Prints a line when it has begun.
+"""
+
+import gc
+import os
+import sys
+import threading
+
+from wasmtime import Engine, ExitTrap, Linker, Module, Store, WasiConfig
+
+guest, mode, *rest = sys.argv[1:] + ["plain"] * (len(sys.argv) < 3)
+engine = Engine()
+linker = Linker(engine)
+linker.define_wasi()
+
+
+def run(module, rounds):
+    store = Store(engine)
+    wasi = WasiConfig()
+    wasi.argv = ["guest", "--rounds", str(rounds)]
+    store.set_wasi(wasi)
+    try:
+        linker.instantiate(store, module).exports(store)["_start"](store)
+    except ExitTrap:
+        pass
+
+
+def forever(module):
+    while True:
+        run(module, 100)
+
+
+if mode == "churn":
+    print("ready", flush=True)
+    while True:
+        module = Module.from_file(engine, guest)
+        run(module, 3)
+        del module
+        gc.collect()
+
+if mode == "compiled":
+    compiled = rest[0]
+    with open(compiled, "wb") as file:
+        file.write(Module.from_file(engine, guest).serialize())
+    module = Module.deserialize_file(engine, compiled)
+else:
+    module = Module.from_file(engine, guest)
+
+print("ready", flush=True)
+if mode == "threads":
+    for _ in range(int(rest[0])):
+        threading.Thread(target=forever, args=(module,)).start()
+elif mode == "short":
+    run(module, 200)
+    os._exit(3)
+else:
+    forever(module)

@@ -1,0 +1,200 @@
+//! `flamewalk attach`, with programs that embed other versions of Wasmtime and know nothing of flamewalk.
+//!
+//! The programs are Python with PyPI's package `wasmtime`, which are fetched once. `FLAMEWALK_ATTACH_VERSIONS` names other
+//! versions to try: `FLAMEWALK_ATTACH_VERSIONS=30.0.0,40.0.0 cargo test --workspace --test attach`.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+mod failures;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use flamewalk_guests::{Guest, python_wasmtime};
+use flamewalk_guests::{HOST_CALL_SHARE, KNOWN_ANSWER};
+use support::{Folded, Folder, Outcome, flamewalk};
+
+/// The first in which a table of names of today's form is found, some in between, and the newest.
+const VERSIONS: [&str; 5] = ["14.0.0", "25.0.0", "36.0.0", "44.0.0", "50.0.1"];
+const NEWEST: &str = VERSIONS[4];
+
+/// A program that is ended with the test.
+struct Program(Child);
+
+impl Program {
+    /// Starts a program and waits until it prints its first line.
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "the program has begun");
+        Self(child)
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn embedding(version: &str, arguments: &[&str]) -> Program {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach/embedding.py");
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", python_wasmtime(version).unwrap()).arg(script).arg(guest());
+    Program::start(command.args(arguments))
+}
+
+fn guest() -> PathBuf {
+    Guest::KnownAnswer.path()
+}
+
+fn attach(program: &Program, arguments: &[&str]) -> Outcome {
+    Outcome::of(flamewalk("attach").arg(program.id().to_string()).args(arguments).output().unwrap())
+}
+
+/// Attaches for some seconds and reads the folded stacks.
+fn profile(program: &Program, arguments: &[&str]) -> (Folded, Outcome) {
+    let folder = Folder::new();
+    let path = folder.path("out.folded");
+    let outcome = attach(program, &[&["-o", path.to_str().unwrap()], arguments].concat());
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    (Folded::read(&path), outcome)
+}
+
+/// The functions of the guest have their shares of what the guest itself does, and no others are there.
+fn check_shares(folded: &Folded, rate: f64, what: &str) {
+    let is_host = |stack: &[String]| stack.last().is_some_and(|frame| frame.starts_with("[host]"));
+    let host = folded.share(is_host);
+    let names: BTreeSet<&str> = folded.0.iter().flat_map(|(stack, _)| stack).map(String::as_str).collect();
+    let known: BTreeSet<&str> = KNOWN_ANSWER.iter().map(|(name, _)| *name).collect();
+    for name in &names {
+        let is_ours = known.contains(name) || ["_start", "write_text"].contains(name);
+        assert!(is_ours || name.starts_with("[host] "), "{what}: {names:?}");
+    }
+    let samples = folded.total() as f64 * 1e-9 * rate;
+    assert!(samples > 500.0, "{what}: {samples} samples");
+    for (name, share) in KNOWN_ANSWER {
+        let expected = share / (1.0 - HOST_CALL_SHARE);
+        let found = folded.share(|stack| stack.last().is_some_and(|frame| frame == name)) / (1.0 - host);
+        // Two points for the guest's own clock and machine code of several compilers, and four standard deviations.
+        let tolerance = 0.02 + 4.0 * (expected * (1.0 - expected) / samples).sqrt();
+        assert!(
+            (found - expected).abs() < tolerance,
+            "{what}: {name} has {found:.3}, expected {expected:.3}"
+        );
+    }
+}
+
+#[test]
+fn guests_of_each_version_have_their_names_and_shares() {
+    let chosen = std::env::var("FLAMEWALK_ATTACH_VERSIONS");
+    let versions = chosen.as_ref().map_or(VERSIONS.to_vec(), |chosen| chosen.split(',').collect());
+    for version in versions {
+        let (folded, _) = profile(&embedding(version, &[]), &["-d", "2", "--freq", "1999"]);
+        check_shares(&folded, 1999.0, version);
+    }
+}
+
+#[test]
+fn compiled_files_are_found_and_symbols_name_host_calls() {
+    let folder = Folder::new();
+    let compiled = folder.path("compiled.cwasm");
+    let program = embedding(NEWEST, &["compiled", compiled.to_str().unwrap()]);
+    let guest = guest();
+    let (folded, _) = profile(&program, &["-d", "2", "--freq", "1999", "--symbols", guest.to_str().unwrap()]);
+    check_shares(&folded, 1999.0, "compiled");
+    let host = folded
+        .share(|stack| stack.last().is_some_and(|frame| frame == "[host] wasi_snapshot_preview1.random_get"));
+    // The guest measures its host calls by a clock that goes on while others have the processor.
+    assert!(host > 0.5 * HOST_CALL_SHARE, "{host}");
+}
+
+#[test]
+fn native_functions_lie_around_and_below_the_guest() {
+    let (folded, _) = profile(&embedding(NEWEST, &[]), &["-d", "1", "--host-frames"]);
+    let has = |stack: &[String], name: &str| stack.iter().any(|frame| frame.contains(name));
+    // Python has called Wasmtime's function, which has entered the guest.
+    let whole = folded.share(|stack| has(stack, "wasmtime_func_call") && has(stack, "straight"));
+    assert!(whole > 0.2, "{whole}");
+    let below = folded.share(|stack| {
+        let call = stack.iter().position(|frame| frame.starts_with("[host] ") || frame == "[host]");
+        call.is_some_and(|call| stack.len() > call + 1)
+    });
+    assert!(below > 0.5 * HOST_CALL_SHARE, "{below}");
+}
+
+#[test]
+fn modules_that_come_and_go_have_right_names_or_none() {
+    let (folded, outcome) = profile(&embedding(NEWEST, &["churn"]), &["-d", "3"]);
+    let known: BTreeSet<&str> = KNOWN_ANSWER.iter().map(|(name, _)| *name).collect();
+    let is_known = |frame: &String| {
+        known.contains(frame.as_str())
+            || ["_start", "write_text", "[truncated]"].contains(&frame.as_str())
+            || frame.starts_with("[host] ")
+    };
+    for (stack, _) in &folded.0 {
+        assert!(stack.iter().all(is_known), "{stack:?}\n{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn two_hundred_threads_and_two_attachers() {
+    let program = embedding(NEWEST, &["threads", "200"]);
+    std::thread::scope(|scope| {
+        let profiles = [(); 2].map(|()| scope.spawn(|| profile(&program, &["-d", "2"])));
+        for profile in profiles {
+            check_shares(&profile.join().unwrap().0, 997.0, "threads");
+        }
+    });
+}
+
+/// What the kernel says of a process that an attacher could have changed.
+fn state(program: &Program) -> Vec<String> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", program.id())).unwrap();
+    let wanted = ["TracerPid", "SigBlk", "SigIgn", "SigCgt", "Threads", "FDSize", "Seccomp"];
+    let mut state: Vec<String> = read("status")
+        .lines()
+        .filter(|line| wanted.iter().any(|wanted| line.starts_with(wanted)))
+        .map(str::to_owned)
+        .collect();
+    let files = std::fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count();
+    state.push(format!("{files} files"));
+    state.extend(read("maps").lines().filter(|line| line.contains(" r-xp ")).map(str::to_owned));
+    state
+}
+
+#[test]
+fn the_program_is_as_it_was() {
+    let program = embedding(NEWEST, &[]);
+    // Libraries that are loaded with the first guest are loaded.
+    profile(&program, &["-d", "500ms"]);
+    let before = state(&program);
+    profile(&program, &["-d", "500ms", "--host-frames"]);
+    assert_eq!(state(&program), before);
+}
+
+#[test]
+fn the_view_lists_functions_each_second() {
+    let outcome = attach(&embedding(NEWEST, &[]), &["-d", "2500ms", "--top"]);
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stdout.matches("samples of guests").count() >= 2, "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("straight"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_program_that_ends_leaves_its_profile() {
+    let (folded, outcome) = profile(&embedding(NEWEST, &["short"]), &["-d", "60"]);
+    assert!(outcome.stderr.contains("has ended while it was sampled"), "{}", outcome.stderr);
+    assert!(folded.total() > 0);
+}

@@ -1,0 +1,123 @@
+//! The native code of the target: its program and its libraries, as they lie in its memory.
+//!
+//! Unwind information is copied from the memory that it is loaded in, so that a file that was replaced since does no harm.
+//! Symbols are read later from the file, as the target's own mount namespace names it, if it is still the same file.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use flamewalk_symbolizer::{CodeImage, HostObject};
+use flamewalk_unwinder::{HostCode, LoadedObject, UnwindInfo};
+use object::LittleEndian;
+use object::elf::{FileHeader64, ProgramHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+
+use crate::target::{Mapping, Target};
+
+/// More program headers than any linker writes.
+const MAX_HEADERS: usize = 256;
+/// More than any library's segments have; what claims more is no library.
+const MAX_SEGMENT: usize = 1 << 31;
+
+/// An object, with its unwind information if it has some.
+type Loaded = (HostObject, Option<UnwindInfo>);
+
+/// What is loaded, each object read once.
+#[derive(Debug, Default)]
+pub(crate) struct HostObjects {
+    /// By the address of its first byte, with the path that tells whether it is still the same; `None` for a mapping that is no
+    /// object.
+    known: HashMap<(usize, Option<PathBuf>), Option<Loaded>>,
+}
+
+impl HostObjects {
+    /// All native code that is mapped now.
+    pub(crate) fn load(&mut self, target: &Target, mappings: &[Mapping]) -> HostCode {
+        let mut objects = Vec::new();
+        let mut known = HashMap::new();
+        for (index, first) in mappings.iter().enumerate() {
+            if !(first.is_vdso || first.path.is_some() && first.offset == 0) {
+                continue;
+            }
+            let key = (first.range.start, first.path.clone());
+            let object = match self.known.remove(&key) {
+                Some(object) => object,
+                None => read_object(target, &mappings[index..]),
+            };
+            objects.extend(object.clone());
+            known.insert(key, object);
+        }
+        self.known = known;
+        HostCode::new(objects)
+    }
+}
+
+/// The object whose first byte is that of the first mapping; `None` if there is none, or it has no code.
+fn read_object(target: &Target, mappings: &[Mapping]) -> Option<Loaded> {
+    let first = mappings.first()?;
+    let same = mappings.iter().take_while(|mapping| mapping.path == first.path || mapping.path.is_none());
+    if !same.clone().any(|mapping| mapping.is_executable) {
+        return None;
+    }
+    let start = first.range.start;
+    let mut header = [0; size_of::<FileHeader64<LittleEndian>>()];
+    target.read(start, &mut header).ok()?;
+    let header = FileHeader64::<LittleEndian>::parse(&header[..]).ok()?;
+    // Images of Wasmtime's are files of the same form, and no libraries.
+    if header.e_ident.os_abi == CodeImage::OS_ABI {
+        return None;
+    }
+    let (count, size) =
+        (usize::from(header.e_phnum.get(LittleEndian)), size_of::<ProgramHeader64<LittleEndian>>());
+    if count > MAX_HEADERS || usize::from(header.e_phentsize.get(LittleEndian)) != size {
+        return None;
+    }
+    let table = start.checked_add(usize::try_from(header.e_phoff.get(LittleEndian)).ok()?)?;
+    let bytes = target.copy(table..table.checked_add(count * size)?).ok()?;
+    let (headers, _) = object::pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&bytes, count).ok()?;
+    let headers: Vec<libc::Elf64_Phdr> = headers.iter().map(to_native).collect();
+    let load = headers.iter().find(|header| header.p_type == libc::PT_LOAD)?;
+    let page = page_size();
+    let bias = start.wrapping_sub(load.p_vaddr as usize & !(page - 1));
+    let read = |range: Range<usize>| {
+        if range.len() > MAX_SEGMENT {
+            return None;
+        }
+        target.copy(range).ok().map(Cow::Owned)
+    };
+    let loaded = LoadedObject { bias, headers: &headers, read };
+    let path = first.path.as_ref().map(|path| target.file(path));
+    let name = match &first.path {
+        Some(path) => path.file_name()?.to_string_lossy().into_owned(),
+        None => "linux-vdso.so.1".to_owned(),
+    };
+    let object =
+        HostObject { name: name.into(), path, bias, code: loaded.code(), build_id: loaded.build_id() };
+    if object.code.is_empty() {
+        return None;
+    }
+    let unwind_info = loaded.unwind_info();
+    Some((object, unwind_info))
+}
+
+fn to_native(header: &ProgramHeader64<LittleEndian>) -> libc::Elf64_Phdr {
+    libc::Elf64_Phdr {
+        p_type: header.p_type(LittleEndian),
+        p_flags: header.p_flags(LittleEndian),
+        p_offset: header.p_offset(LittleEndian),
+        p_vaddr: header.p_vaddr(LittleEndian),
+        p_paddr: header.p_paddr.get(LittleEndian),
+        p_filesz: header.p_filesz(LittleEndian),
+        p_memsz: header.p_memsz(LittleEndian),
+        p_align: header.p_align(LittleEndian),
+    }
+}
+
+/// The size of a page, in bytes.
+pub(crate) fn page_size() -> usize {
+    use nix::unistd::{SysconfVar, sysconf};
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| usize::try_from(size).ok()).filter(|size| size.is_power_of_two()).unwrap_or(4096)
+}

@@ -1,0 +1,253 @@
+//! Sampling one process: from the first tick to the profile.
+//!
+//! One thread drains the rings of the kernel, puts what happened in order, walks the samples and hands them to the
+//! collector, which is the one that collects from inside: a channel for each thread of the target takes the place of
+//! the one that a handler writes to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+use flamewalk_collector::{Collector, Extent, Sampling};
+use flamewalk_profile::{Event, Metadata, Profile, Statistics};
+use flamewalk_symbolizer::registry::CodeRegistry;
+use flamewalk_symbolizer::{GuestBinary, HostSymbolizer};
+
+use crate::Error;
+use crate::host::HostObjects;
+use crate::images::{Images, SymbolSource};
+use crate::sampler::Sampler;
+use crate::target::Target;
+use worker::Worker;
+
+mod worker;
+
+/// The default values of [`Options`], for those who show them in a help text.
+pub mod defaults {
+    /// Rate in Hz: a prime, so that it does not beat with periods of the guest.
+    pub const RATE: u32 = 997;
+    /// Frames that a sample holds at most.
+    pub const FRAME_LIMIT: usize = 1024;
+    /// What is copied of a stack: 32 KiB.
+    pub const STACK_BYTES: u32 = 32 << 10;
+}
+
+/// How to sample. Start from [`Options::default`] and change what is to be different.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Ticks per second of CPU time of each thread, from 1 to 20,000. Default: [`defaults::RATE`].
+    pub rate: u32,
+    /// How many frames a sample holds at most; of longer stacks the youngest frames are kept. Default:
+    /// [`defaults::FRAME_LIMIT`].
+    pub frame_limit: usize,
+    /// Whether stacks hold the native functions of the host, too. They are unwound in any case. Default: no.
+    pub host_frames: bool,
+    /// How many bytes of a stack the kernel copies at each tick, from 1 KiB to 63 KiB, a multiple of 8. What lies deeper is
+    /// missing; what is copied costs the target time. Default: [`defaults::STACK_BYTES`].
+    pub stack_bytes: u32,
+    /// The threads to sample, without those that they start; all threads, present and future, if empty. Default: all.
+    pub threads: Vec<i32>,
+    /// Binaries to take names and lines from, each with the name that its guest is to have. A binary is used for the images
+    /// that can have been compiled from it.
+    pub symbols: Vec<(String, Vec<u8>)>,
+    /// Whether to begin although the process has no code of a guest yet. Default: no.
+    pub wait_for_guests: bool,
+    /// How the collector works.
+    pub collector: flamewalk_collector::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            rate: defaults::RATE,
+            frame_limit: defaults::FRAME_LIMIT,
+            host_frames: false,
+            stack_bytes: defaults::STACK_BYTES,
+            threads: Vec::new(),
+            symbols: Vec::new(),
+            wait_for_guests: false,
+            collector: flamewalk_collector::Options::default(),
+        }
+    }
+}
+
+/// A process that is being sampled. Dropping it ends that, and leaves nothing behind in the process.
+#[derive(Debug)]
+pub struct Attachment {
+    collector: Arc<Collector>,
+    state: Arc<State>,
+    worker: Option<JoinHandle<()>>,
+    started: Instant,
+    metadata: Metadata,
+}
+
+/// What the sampling thread and the attachment share.
+#[derive(Debug, Default)]
+struct State {
+    /// Set to have the thread end.
+    stop: AtomicBool,
+    /// Set by the thread when the target has ended.
+    has_ended: AtomicBool,
+    notices: Mutex<Vec<String>>,
+}
+
+impl Attachment {
+    /// Begins to sample a process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], if it cannot be sampled or an option is out of its bounds. Nothing has happened to the process then.
+    pub fn start(pid: i32, options: Options) -> Result<Self, Error> {
+        check(&options)?;
+        let target = Target::open(pid)?;
+        let threads = target.threads();
+        if let Some(thread) = options.threads.iter().find(|thread| !threads.contains(thread)) {
+            return Err(Error::NoThread { pid, thread: *thread });
+        }
+        let symbols = symbols(&options.symbols)?;
+        let mappings = target.mappings()?;
+        let probe = mappings.first().map_or(0, |mapping| mapping.range.start);
+        match target.read(probe, &mut [0]) {
+            Err(nix::errno::Errno::EPERM) => return Err(target.memory_refused()),
+            Err(nix::errno::Errno::ENOSYS) => return Err(target.memory_refused()),
+            _ => {}
+        }
+        // What is mapped after this is on record.
+        let sampler = Sampler::open(&target, &options.threads, options.rate, options.stack_bytes)?;
+        let started = Instant::now();
+        let registry = Arc::<CodeRegistry>::default();
+        let mut images = Images::new(Arc::clone(&registry), symbols);
+        let mappings = target.mappings()?;
+        images.scan(&target, &mappings, worker::monotonic_time());
+        if images.found() == 0 && !options.wait_for_guests {
+            return Err(match images.notices().first() {
+                Some(reason) => Error::UnknownImage { pid, reason: reason.clone() },
+                None => Error::NoWasmtime { pid },
+            });
+        }
+        let mut host_objects = HostObjects::default();
+        let host = host_objects.load(&target, &mappings);
+        let symbolizer = HostSymbolizer::new(host.objects().to_vec());
+        let system = |action| move |source| Error::System { action, source };
+        let collector =
+            Collector::start(Arc::clone(&registry), Arc::default(), symbolizer, &options.collector)
+                .map_err(system("start the collector thread"))?;
+        let metadata = describe(&target, &options, sampler.is_user_only());
+        let state = Arc::<State>::default();
+        let collector = Arc::new(collector);
+        let parts = worker::Parts { target, sampler, images, registry, host_objects, host };
+        let worker = Worker::new(parts, Arc::clone(&collector), &options);
+        let shared = Arc::clone(&state);
+        let worker = std::thread::Builder::new()
+            .name("flamewalk-attach".into())
+            .spawn(move || worker.run(&shared))
+            .map_err(system("start the sampling thread"))?;
+        Ok(Self { collector, state, worker: Some(worker), started, metadata })
+    }
+
+    /// Whether the process has ended, or has begun another program: nothing more will be sampled.
+    pub fn has_ended(&self) -> bool {
+        // Pair: the store at the end of the thread, which orders nothing but itself.
+        self.state.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// What became of the ticks so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Collector`] if the collector has failed.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        Ok(self.collector.statistics()?)
+    }
+
+    /// What was sampled so far, while sampling goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Collector`] and [`Error::Profile`].
+    pub fn snapshot(&self) -> Result<Profile, Error> {
+        self.profile(Sampling::Ongoing)
+    }
+
+    /// Ends sampling and returns what was sampled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Collector`], [`Error::Profile`] and [`Error::SamplerGone`].
+    pub fn stop(mut self) -> Result<Profile, Error> {
+        let sampled = self.started.elapsed();
+        self.end_worker()?;
+        let mut profile = self.profile(Sampling::Ended)?;
+        profile.metadata.duration = Some(sampled);
+        Ok(profile)
+    }
+
+    fn profile(&self, sampling: Sampling) -> Result<Profile, Error> {
+        let mut metadata = self.metadata.clone();
+        metadata.duration = Some(self.started.elapsed());
+        let notices = self.state.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        metadata.notices.extend(notices.iter().cloned());
+        drop(notices);
+        let mut profile = self.collector.snapshot(metadata, sampling, Extent::All)??;
+        let ticks = profile.metadata.statistics.ticks;
+        let seconds = ticks.weight as f64 / 1e9;
+        profile.metadata.real_rate = (seconds > 0.0).then(|| ticks.samples as f64 / seconds);
+        Ok(profile)
+    }
+
+    fn end_worker(&mut self) -> Result<(), Error> {
+        // Pair: the load in the thread's loop, which orders nothing but itself; joining orders the rest.
+        self.state.stop.store(true, Ordering::Relaxed);
+        let Some(worker) = self.worker.take() else { return Ok(()) };
+        worker.thread().unpark();
+        worker.join().map_err(|_| Error::SamplerGone)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Err(error) = self.end_worker() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+fn check(options: &Options) -> Result<(), Error> {
+    let rate = u64::from(options.rate);
+    if !(1..=20_000).contains(&rate) {
+        return Err(Error::Setting { what: "the rate", value: rate, bounds: "1 to 20000 Hz" });
+    }
+    let bytes = u64::from(options.stack_bytes);
+    if !(1 << 10..=63 << 10).contains(&bytes) || !bytes.is_multiple_of(8) {
+        let bounds = "1024 to 64512 bytes, a multiple of 8";
+        return Err(Error::Setting { what: "the copied part of the stack", value: bytes, bounds });
+    }
+    Ok(())
+}
+
+fn symbols(files: &[(String, Vec<u8>)]) -> Result<Vec<SymbolSource>, Error> {
+    let source = |(name, bytes): &(String, Vec<u8>)| {
+        let binary = GuestBinary::from(bytes.clone());
+        binary.check().map_err(|source| Error::Symbols { name: name.clone(), source })?;
+        Ok(SymbolSource { name: name.as_str().into(), binary })
+    };
+    files.iter().map(source).collect()
+}
+
+/// What is known of the profile from the start.
+fn describe(target: &Target, options: &Options, user_only: bool) -> Metadata {
+    let mut metadata = Metadata::default();
+    metadata.event = Event::time("cpu");
+    metadata.engine = Some(match user_only {
+        true => "perf cpu-clock of user code, from outside".to_owned(),
+        false => "perf cpu-clock, from outside".to_owned(),
+    });
+    metadata.asked_rate = Some(f64::from(options.rate));
+    metadata.period = Some(1_000_000_000 / u64::from(options.rate));
+    metadata.command = target.command();
+    metadata.guest = Some(format!("process {}", target.pid()));
+    metadata.start = Some(SystemTime::now());
+    metadata
+}

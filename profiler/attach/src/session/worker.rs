@@ -1,0 +1,299 @@
+//! The thread that samples: drains, puts in order, walks.
+//!
+//! Rings of different CPUs are read one after the other, so that what is read last can be younger than what is still to
+//! come from the first. So only events that are older than the beginning of a round, by a margin, are looked at in it, in
+//! the order of their time; the rest waits for the next round.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use flamewalk_collector::{Channel, Collector};
+use flamewalk_handler::arch::Native;
+use flamewalk_handler::code::CodeTable;
+use flamewalk_handler::cycles;
+use flamewalk_handler::record::{Frame, HEADER_WORDS, Header};
+use flamewalk_handler::registry::Reader;
+use flamewalk_handler::statistics::{Fate, LossCause};
+use flamewalk_handler::walk::WalkEnd;
+use flamewalk_profile::Thread;
+use flamewalk_symbolizer::registry::CodeRegistry;
+use flamewalk_unwinder::{HostCode, HostFrames};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{Options, State};
+use crate::host::HostObjects;
+use crate::images::Images;
+use crate::memory::SampledMemory;
+use crate::sampler::{Event, EventKind, Sampler, Tick};
+use crate::target::{Mapping, Target};
+use crate::walk::{self, Sampled};
+
+/// A record is written within this time of its own.
+const MARGIN: Duration = Duration::from_millis(1);
+/// How often all mappings are looked at: what was unmapped leaves no record.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is asked whether the target is still there.
+const LIFE_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest time between two rounds; a ring may have to be drained more often.
+const LONGEST_ROUND: Duration = Duration::from_millis(20);
+/// The ring between this thread and the collector, for each thread of the target: some 600 stacks of 20 frames.
+const RING_WORDS: usize = 1 << 14;
+
+/// What the thread works with.
+pub(super) struct Parts {
+    pub(super) target: Target,
+    pub(super) sampler: Sampler,
+    pub(super) images: Images,
+    pub(super) registry: Arc<CodeRegistry>,
+    pub(super) host_objects: HostObjects,
+    pub(super) host: HostCode,
+}
+
+/// The thread's own state.
+pub(super) struct Worker {
+    target: Target,
+    sampler: Sampler,
+    images: Images,
+    registry: Arc<CodeRegistry>,
+    reader: Arc<Reader>,
+    host_objects: HostObjects,
+    host: HostFrames,
+    collector: Arc<Collector>,
+    /// By the number of the thread.
+    channels: HashMap<i32, Arc<Channel>>,
+    /// Events that are too young to be looked at.
+    waiting: Vec<Event>,
+    words: Vec<usize>,
+    is_replaced: bool,
+    round: Duration,
+    rate: u32,
+    frame_limit: usize,
+    with_host: bool,
+    stack_bytes: usize,
+}
+
+/// Nanoseconds of the clock that the kernel takes the events' times from.
+pub(super) fn monotonic_time() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Worker {
+    pub(super) fn new(parts: Parts, collector: Arc<Collector>, options: &Options) -> Self {
+        let Parts { target, sampler, images, registry, host_objects, host } = parts;
+        let reader = Arc::<Reader>::default();
+        registry.handlers().add_reader(Arc::clone(&reader));
+        // All threads of a CPU together make that many ticks a second there.
+        let full = sampler.ring_samples() as f64 / f64::from(options.rate);
+        let round = Duration::from_secs_f64(full / 4.0).clamp(Duration::from_millis(1), LONGEST_ROUND);
+        Self {
+            target,
+            sampler,
+            images,
+            registry,
+            reader,
+            host_objects,
+            host: HostFrames::new(Arc::new(host)),
+            collector,
+            channels: HashMap::new(),
+            waiting: Vec::new(),
+            words: Vec::new(),
+            is_replaced: false,
+            round,
+            rate: options.rate,
+            frame_limit: options.frame_limit,
+            with_host: options.host_frames,
+            stack_bytes: options.stack_bytes as usize,
+        }
+    }
+
+    /// Samples until it is told to stop, or the target ends.
+    pub(super) fn run(mut self, state: &State) {
+        let (mut last_scan, mut last_look) = (Instant::now(), Instant::now());
+        // Pair: the store in `Attachment::end_worker`.
+        while !state.stop.load(Ordering::Relaxed) && !self.is_replaced {
+            std::thread::park_timeout(self.round);
+            self.round(monotonic_time().saturating_sub(MARGIN.as_nanos() as u64));
+            if last_look.elapsed() >= LIFE_INTERVAL {
+                last_look = Instant::now();
+                if self.target.has_ended() {
+                    break;
+                }
+            }
+            if last_scan.elapsed() >= SCAN_INTERVAL {
+                last_scan = Instant::now();
+                self.scan();
+                self.tell(state);
+            }
+        }
+        self.sampler.stop();
+        self.round(u64::MAX);
+        self.tell(state);
+        if self.is_replaced || self.target.has_ended() {
+            let end = if self.is_replaced { "has begun another program" } else { "has ended" };
+            let notice = format!("process {} {end} while it was sampled", self.target.pid());
+            state.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+            // Pair: the load in `Attachment::has_ended`.
+            state.has_ended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn tell(&self, state: &State) {
+        let mut notices = state.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        *notices = self.images.notices().to_vec();
+    }
+
+    fn scan(&mut self) {
+        let now = monotonic_time();
+        if let Ok(mappings) = self.target.mappings() {
+            self.images.scan(&self.target, &mappings, now);
+        }
+    }
+
+    /// Looks at all events up to a time.
+    fn round(&mut self, horizon: u64) {
+        self.sampler.drain(&mut self.waiting);
+        self.waiting.sort_by_key(|event| event.time);
+        let ready = self.waiting.partition_point(|event| event.time <= horizon);
+        let mut events: VecDeque<Event> = self.waiting.drain(..ready).collect();
+        while let Some(event) = events.pop_front() {
+            // Children of the target are sampled until they begin a program of their own.
+            if event.process == self.target.pid() {
+                self.event(event, &events);
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, later: &VecDeque<Event>) {
+        match event.kind {
+            EventKind::Tick(tick) => self.tick(event.thread, event.time, &tick),
+            EventKind::Mapped(range) => self.mapped(&range, event.time, later),
+            EventKind::Lost(count) => {
+                let weight = count.saturating_mul(1_000_000_000 / u64::from(self.rate));
+                let channel = self.channel(self.target.pid());
+                channel.counters.count(Fate::Lost(LossCause::RingFull), count, weight);
+            }
+            EventKind::Started(_) => {}
+            EventKind::Ended => _ = self.channels.remove(&event.thread),
+            EventKind::Replaced => self.is_replaced = true,
+        }
+    }
+
+    /// Something executable was mapped at `time`: an image, a library, or something else.
+    fn mapped(&mut self, range: &Range<usize>, time: u64, later: &VecDeque<Event>) {
+        self.images.retire(range);
+        // What is there by now came later, and is looked at in its turn.
+        if later.iter().chain(&self.waiting).any(|event| self.is_mapped_again(event, range)) {
+            return;
+        }
+        let Ok(before) = self.target.mappings() else { return };
+        let is_at = |mapping: &&Mapping| mapping.is_executable && mapping.range.start == range.start;
+        let Some(mapping) = before.iter().find(is_at) else { return };
+        let Some(read) = self.images.read(&self.target, mapping) else {
+            if mapping.path.is_some() {
+                let code = self.host_objects.load(&self.target, &before);
+                self.host = HostFrames::new(Arc::new(code));
+            }
+            return;
+        };
+        // It was this image that was read if it is still mapped, and nothing was mapped over it since.
+        let is_there = self.target.mappings().is_ok_and(|after| after.iter().any(|other| other == mapping));
+        self.sampler.drain(&mut self.waiting);
+        if is_there && !self.waiting.iter().any(|event| self.is_mapped_again(event, range)) {
+            self.images.publish(read, time);
+        }
+    }
+
+    /// Whether an event that comes later says that something was mapped over these addresses.
+    fn is_mapped_again(&self, event: &Event, range: &Range<usize>) -> bool {
+        let EventKind::Mapped(other) = &event.kind else { return false };
+        event.process == self.target.pid() && other.start < range.end && range.start < other.end
+    }
+
+    fn channel(&mut self, thread: i32) -> &Arc<Channel> {
+        self.channels.entry(thread).or_insert_with(|| {
+            let name = self.target.thread_name(thread).map(Into::into);
+            let thread = Thread { id: u64::from(thread.unsigned_abs()), name };
+            let channel = Arc::new(Channel::of(RING_WORDS, thread, || ()));
+            self.collector.add(Arc::clone(&channel));
+            channel
+        })
+    }
+
+    fn tick(&mut self, thread: i32, time: u64, tick: &Tick) {
+        let entered = cycles::now();
+        let channel = Arc::clone(self.channel(thread));
+        let registry = Arc::clone(&self.registry);
+        let reader = Arc::clone(&self.reader);
+        // SAFETY: the reader was added to this registry by `new` and is used by this thread only; this does not nest.
+        let fate =
+            unsafe { registry.handlers().read(&reader, |table| self.sample(&channel, table, time, tick)) };
+        channel.counters.count(fate, 1, tick.weight);
+        channel.counters.took(cycles::now().saturating_sub(entered));
+    }
+
+    /// Walks a sample and writes it into the channel's ring, if there is a guest.
+    fn sample(&mut self, channel: &Channel, table: CodeTable<'_>, time: u64, tick: &Tick) -> Fate {
+        let Some(registers) = &tick.registers else { return Fate::Outside };
+        self.words.clear();
+        let words = tick.stack.as_chunks::<8>().0;
+        self.words.extend(words.iter().map(|word| usize::from_ne_bytes(*word)));
+        let missed = Cell::new(None);
+        let memory = SampledMemory::new(registers.sp, &self.words, &self.images, &missed);
+        let is_cut = tick.stack.len() >= self.stack_bytes;
+        let sampled = Sampled { memory: &memory, table, is_cut, missed: &missed };
+
+        let mut record = channel.ring.begin();
+        let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
+        let (mut frames, mut has_guest, mut was_there) = (0usize, false, true);
+        let mut visit = |frame: Frame| {
+            full = full || record.push(frame.encode()).is_err();
+            frames = frames.wrapping_add(1);
+            has_guest |= !frame.is_host();
+            if let Frame::Instruction(address) | Frame::ReturnAddress(address) = frame {
+                was_there &= self.images.was_there(address, time);
+            }
+            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let (host, limit) = (&mut self.host, self.frame_limit);
+        let end = walk::walk::<Native, _, _>(registers, &sampled, host, self.with_host, limit, &mut visit);
+        if let Some(cause) = LossCause::of_walk(end) {
+            return Fate::Lost(cause);
+        }
+        if !has_guest && end == WalkEnd::EntryTrampoline {
+            return Fate::Outside;
+        }
+        if !was_there {
+            return Fate::Lost(LossCause::UnknownCode);
+        }
+        if full {
+            return Fate::Lost(LossCause::RingFull);
+        }
+        let header = Header {
+            ticks: 1,
+            end,
+            weight: tick.weight,
+            time,
+            generation: table.generation(),
+            labels: 0,
+            // The stack's bounds are not known.
+            stack_used: u32::MAX,
+            stack_left: u32::MAX,
+        };
+        for (index, word) in header.encode(frames).into_iter().enumerate() {
+            record.set(index, word);
+        }
+        record.commit();
+        Fate::Delivered
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.registry.handlers().remove_reader(&self.reader);
+    }
+}
