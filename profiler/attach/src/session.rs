@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
-use flamewalk_collector::{Collector, Extent, Sampling};
+use flamewalk_collector::{Collector, Extent, Sampling, Window};
 use flamewalk_profile::{Event, Metadata, Profile, Statistics};
 use flamewalk_symbolizer::registry::CodeRegistry;
 use flamewalk_symbolizer::{GuestBinary, HostSymbolizer};
@@ -76,7 +76,7 @@ impl Default for Options {
 /// A process that is being sampled. Dropping it ends that, and leaves nothing behind in the process.
 #[derive(Debug)]
 pub struct Attachment {
-    collector: Arc<Collector>,
+    window: Window,
     state: Arc<State>,
     worker: Option<JoinHandle<()>>,
     started: Instant,
@@ -138,13 +138,14 @@ impl Attachment {
         let state = Arc::<State>::default();
         let collector = Arc::new(collector);
         let parts = worker::Parts { target, sampler, images, registry, host_objects, host };
-        let worker = Worker::new(parts, Arc::clone(&collector), &options);
+        let window = collector.open()?;
+        let worker = Worker::new(parts, collector, &options);
         let shared = Arc::clone(&state);
         let worker = std::thread::Builder::new()
             .name("flamewalk-attach".into())
             .spawn(move || worker.run(&shared))
             .map_err(system("start the sampling thread"))?;
-        Ok(Self { collector, state, worker: Some(worker), started, metadata })
+        Ok(Self { window, state, worker: Some(worker), started, metadata })
     }
 
     /// Whether the process has ended, or has begun another program: nothing more will be sampled.
@@ -159,7 +160,7 @@ impl Attachment {
     ///
     /// [`Error::Collector`] if the collector has failed.
     pub fn statistics(&self) -> Result<Statistics, Error> {
-        Ok(self.collector.statistics()?)
+        Ok(self.window.statistics()?)
     }
 
     /// What was sampled so far, while sampling goes on.
@@ -190,7 +191,7 @@ impl Attachment {
         let notices = self.state.notices.lock().unwrap_or_else(PoisonError::into_inner);
         metadata.notices.extend(notices.iter().cloned());
         drop(notices);
-        let mut profile = self.collector.snapshot(metadata, sampling, Extent::All)??;
+        let mut profile = self.window.snapshot(metadata, sampling, Extent::All)??;
         let ticks = profile.metadata.statistics.ticks;
         let seconds = ticks.weight as f64 / 1e9;
         profile.metadata.real_rate = (seconds > 0.0).then(|| ticks.samples as f64 / seconds);
