@@ -19,7 +19,6 @@ mod zig;
 
 pub use committed::Guest;
 pub use component::{as_component, http_handler};
-pub use component::as_component;
 pub use embedding::python_wasmtime;
 pub use error::Error;
 pub use generated::{GeneratedGuest, Place};

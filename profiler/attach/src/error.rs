@@ -115,7 +115,7 @@ pub enum Error {
         bounds: &'static str,
     },
     /// A file of symbols cannot be used.
-    #[error("the symbols of `{name}` cannot be used: {source}")]
+    #[error("the symbols of `{name}` cannot be used: {}", one_line(source))]
     Symbols {
         /// The file's name.
         name: String,
@@ -139,6 +139,11 @@ pub enum Error {
     /// The thread that samples has panicked.
     #[error("the sampling thread has panicked; its samples are lost")]
     SamplerGone,
+}
+
+/// What a parser says of what it has found can take several lines.
+fn one_line(error: &impl std::error::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn memory_remedy(ptrace_scope: Option<u8>) -> String {
