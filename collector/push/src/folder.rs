@@ -1,0 +1,176 @@
+//! A folder of files, of which the last ones are kept.
+//!
+//! A file is called by the time when its window began and by its process, as `20260218T093000.000Z-4711.pb.gz`: names sort
+//! as the times do, and several processes can share a folder. It has its name only once it is whole. Files of an earlier
+//! run count, those with other names do not and are left alone.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use flamewalk_profile::Format;
+use flamewalk_profile::format::write;
+
+use crate::error::PushError;
+use crate::sink::{SendError, Sink};
+use crate::timestamp::timestamp;
+use crate::window::Window;
+
+/// A folder of profiles.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+    format: Format,
+    max_files: usize,
+    max_bytes: u64,
+    max_age: Duration,
+}
+
+impl Folder {
+    /// A folder, which is made if there is none, of pprof's files. It grows without a bound until it is given one.
+    ///
+    /// # Errors
+    /// [`PushError::Folder`] if it cannot be made.
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self, PushError> {
+        let path = path.into();
+        fs::create_dir_all(&path).map_err(|source| PushError::Folder { path: path.clone(), source })?;
+        Ok(Self {
+            path,
+            format: Format::Pprof,
+            max_files: usize::MAX,
+            max_bytes: u64::MAX,
+            max_age: Duration::MAX,
+        })
+    }
+
+    /// In another format.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Keeps so many files at most, and at least the last one, as for the other bounds.
+    pub fn max_files(mut self, files: usize) -> Self {
+        self.max_files = files;
+        self
+    }
+
+    /// Keeps so many bytes at most.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Keeps files that were written so long ago at most.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    fn write(&self, window: &Window) -> Result<PathBuf, flamewalk_profile::ProfileError> {
+        let process = std::process::id();
+        let path = self.path.join(format!("{}-{process}{}", timestamp(window.begin), self.format.ending()));
+        let unfinished = self.path.join(format!("unfinished-{process}"));
+        let written = (|| {
+            let mut file = io::BufWriter::new(File::create(&unfinished)?);
+            write(&window.profile, self.format, &mut file)?;
+            file.into_inner().map_err(|error| error.into_error())?;
+            Ok(fs::rename(&unfinished, &path)?)
+        })();
+        if written.is_err() {
+            // What is there of it takes room for nothing.
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map(|()| path)
+    }
+
+    /// Removes the oldest files until the bounds hold, but never `last`.
+    fn remove_oldest(&self, last: &Path) -> io::Result<()> {
+        let mut files: Vec<(PathBuf, fs::Metadata)> = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| is_ours(name, self.format)) {
+                // One that another process has removed meanwhile needs no room.
+                files.extend(
+                    entry.metadata().ok().filter(|data| data.is_file()).map(|data| (entry.path(), data)),
+                );
+            }
+        }
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut bytes: u64 = files.iter().map(|(_, data)| data.len()).sum();
+        let mut count = files.len();
+        let now = SystemTime::now();
+        for (path, data) in files {
+            let age = data.modified().ok().and_then(|time| now.duration_since(time).ok()).unwrap_or_default();
+            if count <= self.max_files && bytes <= self.max_bytes && age <= self.max_age {
+                break;
+            }
+            if path != last {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                bytes -= data.len();
+                count -= 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Folder {
+    fn name(&self) -> String {
+        format!("the folder {}", self.path.display())
+    }
+
+    fn send(&mut self, window: &Window) -> Result<(), SendError> {
+        use flamewalk_profile::ProfileError;
+        let path = self.write(window).map_err(|error| match error {
+            // There may be room later, or the folder may be mounted again.
+            ProfileError::Io(error) => SendError::temporary(error),
+            other => SendError::refused(other),
+        })?;
+        // The window is kept, whatever becomes of the others.
+        if let Err(error) = self.remove_oldest(&path) {
+            tracing::warn!(folder = %self.path.display(), %error, "old profiles cannot be removed");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is called as this module calls its own.
+fn is_ours(name: &str, format: Format) -> bool {
+    const PATTERN: &[u8] = b"00000000T000000.000Z-";
+    let is_time = |name: &[u8]| {
+        name.iter().zip(PATTERN).all(|(c, like)| if *like == b'0' { c.is_ascii_digit() } else { c == like })
+    };
+    name.strip_suffix(format.ending()).is_some_and(|name| {
+        let (time, process) = name.as_bytes().split_at(name.len().min(PATTERN.len()));
+        time.len() == PATTERN.len()
+            && is_time(time)
+            && !process.is_empty()
+            && process.iter().all(u8::is_ascii_digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_others_are_not_ours() {
+        assert!(is_ours("20260218T093000.000Z-4711.pb.gz", Format::Pprof));
+        for name in [
+            "20260218T093000.000Z-4711.folded",
+            "20260218T093000.000Z-.pb.gz",
+            "20260218T093000.000Z-4711x.pb.gz",
+            "2026-218T093000.000Z-4711.pb.gz",
+            "important.pb.gz",
+            ".pb.gz",
+            "unfinished-4711",
+        ] {
+            assert!(!is_ours(name, Format::Pprof), "{name}");
+        }
+    }
+}
