@@ -36,7 +36,7 @@ const ACTIVATION: Activation = Activation {
 /// How many cases a property is tried on: fewer under Miri, which is a thousand times slower.
 fn cases(natively: u32) -> proptest::test_runner::Config {
     proptest::test_runner::Config {
-        cases: if cfg!(miri) { 4 } else { natively },
+        cases: if cfg!(miri) { 2 } else { natively },
         failure_persistence: None,
         ..proptest::test_runner::Config::default()
     }
