@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(of(Some("not/absolute")), fall_back);
         assert_eq!(of(Some("/xdg"))[0], Path::new("/xdg/flamewalk"));
         assert_eq!(of(Some("/xdg"))[1..], fall_back);
-        assert_eq!(folders(None, 7, Path::new("/proc/9/root"))[1], Path::new("/proc/9/root/tmp/flamewalk-7"));
+        assert_eq!(folders(None, 7, Path::new("/elsewhere"))[1], Path::new("/elsewhere/tmp/flamewalk-7"));
         assert_eq!(socket_in(&of(None)[1], 12), Path::new("/tmp/flamewalk-7/12.sock"));
     }
 
