@@ -57,4 +57,4 @@ pub use headroom::{HeadroomRow, HeadroomTable, headroom};
 pub use hottest::{Hottest, Row, hottest};
 pub use listing::{Listing, ListingLine};
 pub use merge::{MergeError, merge};
-pub use svg::{Options, svg};
+pub use svg::{Options, Orientation, svg};

@@ -1,4 +1,4 @@
-//! A profile as a flame graph in SVG, oldest frames at the bottom.
+//! A profile as a flame graph in SVG: oldest frames at the bottom, or at the top of an icicle graph.
 //!
 //! inferno lays the graph out and makes it interactive. It knows a frame by its name only, which is not enough for
 //! colours by kind or for source lines, so it draws the frames under their numbers and [`render`](crate::render)
@@ -8,7 +8,7 @@ use std::io::Write;
 
 use flamewalk_profile::{Names, Profile, printable};
 use inferno::flamegraph::{
-    self, TextTruncateDirection,
+    self, Direction, TextTruncateDirection,
     color::{BackgroundColor, Color, PaletteMap},
 };
 
@@ -27,12 +27,24 @@ pub(crate) const MIN_SHARE: f64 = 0.0001;
 pub(crate) const ALL: Color = Color { r: 232, g: 232, b: 232 };
 const BACKGROUND: Color = Color { r: 250, g: 250, b: 248 };
 
+/// Which way stacks grow.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Orientation {
+    /// A flame graph: callers below what they call.
+    #[default]
+    Flames,
+    /// An icicle graph: callers above what they call.
+    Icicles,
+}
+
 /// How a flame graph is drawn.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// Title; by default the guest's name or command line.
     pub title: Option<String>,
+    /// Which way stacks grow.
+    pub orientation: Orientation,
 }
 
 /// Writes `profile` as a flame graph in SVG. Widths are weights. A frame's text for the pointer, which is also what
@@ -72,7 +84,8 @@ fn draw(
         colors.insert(index, node.category.color_of(names.text(node.name)));
     }
     let title = headline::title(&profile.metadata, options.title.as_deref());
-    lay_out(&tree.folded, &mut colors, title, headline::subtitle(&profile.metadata, tree.total))
+    let subtitle = headline::subtitle(&profile.metadata, tree.total);
+    lay_out(&tree.folded, &mut colors, title, subtitle, options.orientation)
 }
 
 /// A graph of folded lines in the order of the tree, with numbers for names and a colour for each number.
@@ -81,8 +94,13 @@ pub(crate) fn lay_out(
     colors: &mut PaletteMap,
     title: String,
     subtitle: String,
+    orientation: Orientation,
 ) -> Result<Vec<u8>, FlamegraphError> {
     let mut drawing = flamegraph::Options::default();
+    drawing.direction = match orientation {
+        Orientation::Flames => Direction::Straight,
+        Orientation::Icicles => Direction::Inverted,
+    };
     drawing.title = title;
     drawing.subtitle = Some(subtitle);
     drawing.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));

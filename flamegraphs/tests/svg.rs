@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flamewalk_flamegraphs::{FlamegraphError, Options, svg};
+use flamewalk_flamegraphs::{FlamegraphError, Options, Orientation, svg};
 use flamewalk_profile::{Event, Frame, FrameKind, Names, Profile, SourceLocation, Tally, folded};
 use proptest::{collection::vec, prelude::*};
 use quick_xml::{Reader, events::Event as Xml};
@@ -11,7 +11,7 @@ use quick_xml::{Reader, events::Event as Xml};
 /// A frame as it is in the document.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Drawn {
-    /// 0 for the frame below all others.
+    /// 0 for the frame at the bottom: in a flame graph, the one below all others.
     depth: u64,
     start: u64,
     weight: u64,
@@ -84,8 +84,14 @@ fn add(element: &str, text: &str, title: &mut String, frames: &mut [(u64, Drawn)
 }
 
 fn draw(profile: &Profile) -> String {
+    draw_as(profile, Orientation::Flames)
+}
+
+fn draw_as(profile: &Profile, orientation: Orientation) -> String {
+    let mut options = Options::default();
+    options.orientation = orientation;
     let mut output = Vec::new();
-    svg(profile, &Options::default(), &mut output).unwrap();
+    svg(profile, &options, &mut output).unwrap();
     String::from_utf8(output).unwrap()
 }
 
@@ -265,6 +271,23 @@ fn the_text_for_the_pointer_says_what_is_known() {
 
     profile.metadata.event = Event::count("page-faults");
     assert_eq!(drawn(&draw(&profile))[2].title, "g (1,000,000 page-faults, 12.50%, 1 sample)");
+}
+
+#[test]
+fn icicles_are_flames_upside_down() {
+    let profile = profile(&[
+        (guests(&["main", "parse", "read"]), 60),
+        (guests(&["main", "parse"]), 30),
+        (guests(&["main"]), 10),
+    ]);
+    let [flames, icicles] =
+        [Orientation::Flames, Orientation::Icicles].map(|orientation| drawn(&draw_as(&profile, orientation)));
+    let deepest = flames.iter().map(|frame| frame.depth).max().unwrap();
+    assert_eq!(deepest, 3);
+    let mut turned: Vec<Drawn> =
+        icicles.into_iter().map(|frame| Drawn { depth: deepest - frame.depth, ..frame }).collect();
+    turned.sort();
+    assert_eq!(turned, flames);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     category::{mix, position_of},
     headline::{self, SUBTITLE_WIDTH},
     render::{self, Label, LegendEntry},
-    svg::{ALL, MIN_SHARE, lay_out},
+    svg::{ALL, MIN_SHARE, Orientation, lay_out},
 };
 
 /// Which call paths a differential flame graph shows, and how wide.
@@ -38,6 +38,8 @@ pub struct DifferentialOptions {
     pub title: Option<String>,
     /// Which call paths it shows.
     pub shape: Shape,
+    /// Which way stacks grow.
+    pub orientation: Orientation,
 }
 
 /// What a frame's colour says.
@@ -200,6 +202,7 @@ impl Comparison {
             &mut colors,
             self.title(options.title.as_deref()),
             self.subtitle(options.shape),
+            options.orientation,
         )?;
         render::complete(&graph, &legend(&hues), |index| self.label(&frames, index), output)
     }
