@@ -18,6 +18,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use nix::sys::resource::{Resource, setrlimit};
+
 use error::Error;
 use guest::Guest;
 use measurement::{Measurement, Subject, measure};
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Error> {
     if let Some(Internal::Measure(subject)) = &arguments.command {
+        limit_memory()?;
         let folder = tempfile::tempdir().map_err(Error::system("make a folder"))?;
         let measurements = measure(subject, folder.path())?;
         let text = serde_json::to_string(&measurements)
@@ -107,6 +110,14 @@ fn run(arguments: Arguments) -> Result<(), Error> {
 
 fn chosen<T: ValueEnum + Copy>(given: &[T]) -> Vec<T> {
     if given.is_empty() { T::value_variants().to_vec() } else { given.to_vec() }
+}
+
+/// Some profilers keep something for each host call, of which there can be millions: they are to fail before the machine
+/// does. What is only reserved, as Wasmtime does for guests, does not count.
+fn limit_memory() -> Result<(), Error> {
+    const MOST_BYTES: u64 = 4 << 30;
+    setrlimit(Resource::RLIMIT_DATA, MOST_BYTES, MOST_BYTES)
+        .map_err(|error| Error::system("limit the memory of a measurement")(error.into()))
 }
 
 /// What a value is called on the command line.

@@ -146,7 +146,7 @@ pub fn is_unnamed(frame: &str) -> bool {
     frame.is_empty()
         || frame == "[unknown]"
         || frame == "<unknown>"
-        || ["wasm-function[", "wasm_function[", "function[", "0x"]
+        || ["wasm-function[", "wasm_function[", "function[", "<wasm function ", "0x"]
             .iter()
             .any(|start| frame.starts_with(start))
 }
