@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Error> {
     if let Some(Internal::Measure(subject)) = &arguments.command {
-        limit_memory()?;
+        limit_resources()?;
         let folder = tempfile::tempdir().map_err(Error::system("make a folder"))?;
         let measurements = measure(subject, folder.path())?;
         let text = serde_json::to_string(&measurements)
@@ -112,12 +112,15 @@ fn chosen<T: ValueEnum + Copy>(given: &[T]) -> Vec<T> {
     if given.is_empty() { T::value_variants().to_vec() } else { given.to_vec() }
 }
 
-/// Some profilers keep something for each host call, of which there can be millions: they are to fail before the machine
-/// does. What is only reserved, as Wasmtime does for guests, does not count.
-fn limit_memory() -> Result<(), Error> {
-    const MOST_BYTES: u64 = 4 << 30;
-    setrlimit(Resource::RLIMIT_DATA, MOST_BYTES, MOST_BYTES)
-        .map_err(|error| Error::system("limit the memory of a measurement")(error.into()))
+/// Some profilers keep something for each host call, of which there can be millions, or go through all that they have
+/// again and again: they are to fail before the machine or its user's patience does. Memory that is only reserved, as
+/// Wasmtime does for guests, does not count.
+fn limit_resources() -> Result<(), Error> {
+    for (resource, most) in [(Resource::RLIMIT_DATA, 4 << 30), (Resource::RLIMIT_CPU, 90)] {
+        setrlimit(resource, most, most)
+            .map_err(|error| Error::system("limit the resources of a measurement")(error.into()))?;
+    }
+    Ok(())
 }
 
 /// What a value is called on the command line.
