@@ -35,7 +35,11 @@ pub struct Options {
     /// [`defaults::RING_WORDS`].
     pub ring_words: usize,
     /// The signal that interrupts threads: `SIGPROF`, `SIGVTALRM`, `SIGALRM`, `SIGUSR1`, `SIGUSR2`, `SIGURG`, `SIGWINCH`,
-    /// `SIGIO`, `SIGPWR` or `SIGSTKFLT`. Default: `SIGPROF`.
+    /// `SIGIO`, `SIGPWR`, `SIGSTKFLT` or `SIGTRAP`. Default: `SIGPROF`.
+    ///
+    /// With `SIGTRAP` a tick of a perf event costs the kernel clearly less (since Linux 5.13; see the overhead page). It is
+    /// also the signal of breakpoints: a debugger stops at each tick unless told to pass it on, and a handler of the host's
+    /// for breakpoints has to be installed before the profiler's, which passes on what is not its own.
     pub signal: Signal,
     /// Whether guests that are suspended appear, with the call of the host or the runtime that they wait in: guests of
     /// asynchronous stores, which then run on no thread. With [`Event::Wall`] only, as samples of a thread of the profiler's

@@ -31,7 +31,7 @@ use crate::source::SignalInfo;
 use crate::thread::Thread;
 
 /// Signals that mean nothing to the host unless it says so: neither faults, nor how it is ended, nor its children.
-pub(crate) const USABLE: [Signal; 10] = [
+pub(crate) const USABLE: [Signal; 11] = [
     Signal::SIGPROF,
     Signal::SIGVTALRM,
     Signal::SIGALRM,
@@ -42,6 +42,7 @@ pub(crate) const USABLE: [Signal; 10] = [
     Signal::SIGIO,
     Signal::SIGPWR,
     Signal::SIGSTKFLT,
+    Signal::SIGTRAP,
 ];
 
 /// # Errors
@@ -199,7 +200,8 @@ fn call_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_
 /// `info` must be what the kernel passed to a handler.
 unsafe fn signal_info(info: *const libc::siginfo_t) -> SignalInfo {
     // The layout of siginfo_t on 64-bit Linux: three words of 32 bits (number, errno, code), padding, then a
-    // union: for files a 64-bit band and the descriptor; for timers the timer's id, the overrun and the value.
+    // union: for files a 64-bit band and the descriptor; for timers the timer's id, the overrun and the value; for perf
+    // events that signal by themselves an address and the value.
     let words = info.cast::<i32>();
     // SAFETY: siginfo_t has 128 bytes, all of which the kernel has written; any bits are an `i32` or `usize`.
     unsafe {

@@ -68,7 +68,16 @@ impl Embedded {
             black_box(chain(1, u64::from(steps)));
         };
         linker.func_wrap("env", "burn", burn)?;
-        linker.func_wrap("env", "nothing", |number: u32| number)?;
+        match calls {
+            Calls::Sync => linker.func_wrap("env", "nothing", |number: u32| number)?,
+            Calls::Async => linker.func_wrap_async("env", "nothing", |_, (number,): (u32,)| {
+                Box::new(async move {
+                    // Off the thread and back on it.
+                    tokio::task::yield_now().await;
+                    number
+                })
+            })?,
+        };
         let ready = linker.instantiate_pre(&module)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()

@@ -22,7 +22,7 @@ pub enum Guest {
     CallSites,
     /// Recursive Fibonacci numbers: little else than calls
     Calls,
-    /// A loop around a host call that does nothing
+    /// A loop around a host call that does nothing; called asynchronously, the guest is suspended there each time
     HostCalls,
     /// A loop around `memory.grow`
     Growth,

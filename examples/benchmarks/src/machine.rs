@@ -8,6 +8,9 @@ use perf_event_open::event::sw::Software;
 
 use crate::error::Error;
 
+/// The highest load, at the start, of a machine that does nothing else.
+const MOST_LOAD: f64 = 0.7;
+
 /// Refuses a machine on which the numbers would mean nothing.
 pub fn check() -> Result<(), Error> {
     let cores = std::thread::available_parallelism().map_err(Error::system("count the processors"))?.get();
@@ -35,8 +38,13 @@ pub fn description() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let is_virtual = cpu.contains(" hypervisor");
+    // What else ran would have been charged to whoever was interrupted by it.
+    let quiet = match load() {
+        Some(load) if load > MOST_LOAD => "**Provisional: other programs ran meanwhile.** ",
+        _ => "",
+    };
     format!(
-        "{}, {cores} processors{}, Linux {}; load {} when the run began",
+        "{quiet}{}, {cores} processors{}, Linux {}; load {} when the run began",
         field("model name"),
         if is_virtual { " of a virtual machine" } else { "" },
         kernel.trim(),

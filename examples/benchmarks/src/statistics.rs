@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A median, and the interval that holds the true one in 95 of 100 cases.
+/// A median, or what is made of medians, and the interval that holds the true one in 95 of 100 cases.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimate {
     pub median: f64,
@@ -11,25 +11,30 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// By the bootstrap: what medians come out if as many values are drawn from these again and again.
     pub fn of(values: &[f64]) -> Option<Estimate> {
+        Self::by(values.len(), |chosen| median(chosen.iter().map(|&index| values[index]).collect()))
+    }
+
+    /// Of whatever `statistic` makes of a choice of rounds, by the bootstrap: what comes out if as many rounds are drawn
+    /// from these again and again. `None` without rounds.
+    pub fn by(rounds: usize, statistic: impl Fn(&[usize]) -> f64) -> Option<Estimate> {
         const RESAMPLES: usize = 2_000;
-        if values.is_empty() {
+        if rounds == 0 {
             return None;
         }
         let random = RandomState::new();
         let mut draws = 0u64;
         let mut draw = || {
             draws += 1;
-            values[(random.hash_one(draws) % values.len() as u64) as usize]
+            (random.hash_one(draws) % rounds as u64) as usize
         };
-        let mut medians: Vec<f64> =
-            (0..RESAMPLES).map(|_| median(values.iter().map(|_| draw()).collect())).collect();
-        medians.sort_by(f64::total_cmp);
+        let mut drawn: Vec<f64> =
+            (0..RESAMPLES).map(|_| statistic(&(0..rounds).map(|_| draw()).collect::<Vec<_>>())).collect();
+        drawn.sort_by(f64::total_cmp);
         Some(Estimate {
-            median: median(values.to_vec()),
-            low: medians[RESAMPLES / 40],
-            high: medians[RESAMPLES - 1 - RESAMPLES / 40],
+            median: statistic(&(0..rounds).collect::<Vec<_>>()),
+            low: drawn[RESAMPLES / 40],
+            high: drawn[RESAMPLES - 1 - RESAMPLES / 40],
         })
     }
 
@@ -38,11 +43,26 @@ impl Estimate {
         (self.high - self.low) / 2.0
     }
 
-    /// Whether the ratio that this estimates is known well enough to be stated: to a hundredth, or to a quarter of what
-    /// it differs from 1 by.
-    pub fn is_telling(self) -> bool {
-        self.uncertainty() <= 0.01 || self.uncertainty() <= (self.median - 1.0).abs() / 4.0
+    /// Whether what this estimates is known to this part of it.
+    pub fn is_known_to(self, part: f64) -> bool {
+        self.uncertainty() <= part * self.median.abs()
     }
+
+    /// Whether the slowdown that this estimates, 0 for none, is known well enough to be stated: to a hundredth of the
+    /// guest's time, or to a quarter.
+    pub fn is_telling(self) -> bool {
+        self.uncertainty() <= 0.01 || self.is_known_to(0.25)
+    }
+}
+
+/// The bounds of the middle half of some values.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn middle_half(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 4], values[values.len() - 1 - values.len() / 4])
 }
 
 /// The value in the middle.
@@ -70,7 +90,8 @@ mod tests {
         assert_eq!(many.median, 1.03);
         assert!(few.low <= few.median && few.median <= few.high && few.uncertainty() > many.uncertainty());
         assert!(Estimate::of(&[]).is_none());
-        assert!(!Estimate { median: 1.01, low: 0.95, high: 1.07 }.is_telling());
-        assert!(Estimate { median: 1.4, low: 1.35, high: 1.45 }.is_telling());
+        assert_eq!(middle_half(vec![9.0, 1.0, 2.0, 3.0, 4.0]), (2.0, 4.0));
+        assert!(!Estimate { median: 0.01, low: -0.05, high: 0.07 }.is_telling());
+        assert!(Estimate { median: 0.4, low: 0.35, high: 0.45 }.is_telling());
     }
 }

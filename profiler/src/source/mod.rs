@@ -71,7 +71,7 @@ impl Engine {
 }
 
 /// Opens an event once to see whether the kernel allows it.
-type Probe = fn(PerfEvent, u32, bool) -> io::Result<()>;
+type Probe = fn(PerfEvent, u32, bool, Signal) -> io::Result<()>;
 
 impl Plan {
     /// Chooses the engine for an event, by trying. The notices say what was not as asked.
@@ -91,9 +91,9 @@ impl Plan {
             Event::Wall => Engine::Timer(Clock::Monotonic),
             Event::CpuTimer => Engine::Timer(Clock::ThreadCpu),
             Event::Perf(perf) => {
-                open(perf, rate, probe, &mut notices).map_err(|source| refused(event, source))?
+                open(perf, rate, signal, probe, &mut notices).map_err(|source| refused(event, source))?
             }
-            Event::Cpu => match open(PerfEvent::cpu_clock(), rate, probe, &mut notices) {
+            Event::Cpu => match open(PerfEvent::cpu_clock(), rate, signal, probe, &mut notices) {
                 Ok(engine) => engine,
                 Err(refusal) => {
                     notices
@@ -124,7 +124,8 @@ impl Plan {
             && rate > self.rate
         {
             // The kernel bounds the rates of perf events.
-            PerfSource::probe(event, rate, user_only).map_err(|source| refused(self.event, source))?;
+            PerfSource::probe(event, rate, user_only, self.signal)
+                .map_err(|source| refused(self.event, source))?;
         }
         Ok(Self { rate, ..self })
     }
@@ -157,11 +158,17 @@ pub(crate) fn period_of(rate: u32) -> u64 {
     1_000_000_000 / u64::from(rate)
 }
 
-fn open(event: PerfEvent, rate: u32, probe: Probe, notices: &mut Vec<String>) -> io::Result<Engine> {
-    match probe(event, rate, false) {
+fn open(
+    event: PerfEvent,
+    rate: u32,
+    signal: Signal,
+    probe: Probe,
+    notices: &mut Vec<String>,
+) -> io::Result<Engine> {
+    match probe(event, rate, false, signal) {
         Ok(()) => Ok(Engine::Perf { event, user_only: false }),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            probe(event, rate, true)?;
+            probe(event, rate, true, signal)?;
             notices.push(format!(
                 "the kernel only allows sampling of user code ({error}): time in system calls is left out"
             ));
@@ -234,7 +241,7 @@ pub(crate) struct SignalInfo {
     pub(crate) descriptor: i32,
     /// For a timer's signal: how many expirations it stands for beyond the first.
     pub(crate) overrun: i32,
-    /// For a timer's signal: the value that the timer was made with.
+    /// For a timer's signal, and that of a perf event that sends it by itself: the value that it was made with.
     pub(crate) value: usize,
 }
 
@@ -249,7 +256,7 @@ mod tests {
     #[test]
     fn cpu_falls_back_to_the_timer_and_says_its_rate() {
         let (plan, notices) =
-            plan(Event::Cpu, 9_997, |_, _, _| Err(io::Error::from_raw_os_error(libc::EACCES))).unwrap();
+            plan(Event::Cpu, 9_997, |_, _, _, _| Err(io::Error::from_raw_os_error(libc::EACCES))).unwrap();
         assert_eq!(plan.engine, Engine::Timer(Clock::ThreadCpu));
         assert_eq!(notices.len(), 2, "{notices:?}");
         assert!(notices[0].contains("refused"), "{notices:?}");
@@ -259,7 +266,7 @@ mod tests {
 
     #[test]
     fn without_the_right_to_the_kernel_only_user_code_is_sampled() {
-        let (plan, notices) = plan(Event::Cpu, 97, |_, _, user_only| match user_only {
+        let (plan, notices) = plan(Event::Cpu, 97, |_, _, user_only, _| match user_only {
             true => Ok(()),
             false => Err(io::Error::from_raw_os_error(libc::EACCES)),
         })
@@ -271,16 +278,17 @@ mod tests {
     #[test]
     fn a_refused_perf_event_is_an_error_with_its_remedy() {
         let event = "page-faults".parse().unwrap();
-        let error = plan(event, 97, |_, _, _| Err(io::Error::from_raw_os_error(libc::EPERM))).unwrap_err();
+        let error = plan(event, 97, |_, _, _, _| Err(io::Error::from_raw_os_error(libc::EPERM))).unwrap_err();
         assert!(error.to_string().contains("perf_event_paranoid"), "{error}");
-        let error = plan(event, 97, |_, _, _| Err(io::Error::from_raw_os_error(libc::ENOENT))).unwrap_err();
+        let error =
+            plan(event, 97, |_, _, _, _| Err(io::Error::from_raw_os_error(libc::ENOENT))).unwrap_err();
         assert!(error.to_string().contains("no event `page-faults`"), "{error}");
     }
 
     #[test]
     fn rates_out_of_range_are_refused() {
         for rate in [0, MAX_RATE + 1, u32::MAX] {
-            assert!(matches!(plan(Event::Wall, rate, |_, _, _| Ok(())), Err(Error::Rate { .. })));
+            assert!(matches!(plan(Event::Wall, rate, |_, _, _, _| Ok(())), Err(Error::Rate { .. })));
         }
     }
 }

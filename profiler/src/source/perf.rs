@@ -1,6 +1,8 @@
 //! Perf events: a tick each period of something that the kernel or the processor counts.
 //!
-//! The event signals its thread on each overflow (`F_SETSIG`, `F_SETOWN_EX`). Overflows also leave a record in a
+//! The event signals its thread on each overflow: as a file does (`F_SETSIG`, `F_SETOWN_EX`), or, if the signal is
+//! `SIGTRAP`, by itself (`sigtrap`, since Linux 5.13). A file's signal is sent from an interrupt of its own, which the
+//! kernel raises for that; `sigtrap` is on the way back from the interrupt that counted. Overflows also leave a record in a
 //! small buffer shared with the kernel, with the time and the event's count at that moment. From the records the
 //! handler learns, without a system call, how many overflows a signal stands for (signals of one number merge)
 //! and how much was counted since the last one, so that no tick and no nanosecond is missed:
@@ -17,13 +19,14 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::signal::Signal;
 use nix::unistd::{SysconfVar, sysconf};
 use perf_event_open::config::{
-    Clock, Cpu, Opts, Priv, Proc, RecordIdFormat, SampleFormat, SampleOn, WakeUp, WakeUpOn,
+    Clock, Cpu, OnExecve, Opts, Priv, Proc, RecordIdFormat, SampleFormat, SampleOn, SigData, WakeUp, WakeUpOn,
 };
 use perf_event_open::count::Counter;
 
@@ -32,6 +35,8 @@ use super::{Plan, SignalInfo, Ticks};
 use crate::error::Error;
 use crate::event::{Kind, PerfEvent};
 
+/// `si_code` of a signal that an event sends by itself.
+const TRAP_PERF: i32 = 6;
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_SAMPLE: u32 = 9;
 /// Offsets in `perf_event_mmap_page` (part of the kernel's interface).
@@ -42,6 +47,8 @@ const DATA_TAIL: usize = 1032;
 pub(crate) struct PerfSource {
     counter: Counter,
     descriptor: i32,
+    /// What its signals carry, if it sends them by itself.
+    trap: Option<usize>,
     buffer: Buffer,
     /// In nanoseconds.
     period: AtomicU64,
@@ -68,18 +75,22 @@ impl std::fmt::Debug for PerfSource {
 
 impl PerfSource {
     /// Whether the kernel opens the event for this thread.
-    pub(super) fn probe(event: PerfEvent, rate: u32, user_only: bool) -> io::Result<()> {
-        open_counter(event, rate, user_only, 0).map(drop)
+    pub(super) fn probe(event: PerfEvent, rate: u32, user_only: bool, signal: Signal) -> io::Result<()> {
+        open_counter(event, rate, user_only, trap(signal), 0).map(drop)
     }
 
     pub(super) fn open(event: PerfEvent, plan: &Plan, user_only: bool, thread_id: i32) -> io::Result<Self> {
-        let counter = open_counter(event, plan.rate, user_only, thread_id.unsigned_abs())?;
+        let trap = trap(plan.signal);
+        let counter = open_counter(event, plan.rate, user_only, trap, thread_id.unsigned_abs())?;
         let buffer = Buffer::map(&counter)?;
         let descriptor = counter.file().as_raw_fd();
-        signal_thread(descriptor, thread_id, plan.signal as i32)?;
+        if trap.is_none() {
+            signal_thread(descriptor, thread_id, plan.signal as i32)?;
+        }
         Ok(Self {
             counter,
             descriptor,
+            trap,
             buffer,
             period: AtomicU64::new(plan.period()),
             varying: event.is_time().then(|| VaryingPeriod::new(plan.period()).into()),
@@ -136,8 +147,12 @@ impl PerfSource {
     }
 
     pub(super) fn ticks(&self, info: &SignalInfo) -> Option<Ticks> {
-        // The codes for files are small positive numbers; a signal that a process sends has none of them.
-        if info.code <= 0 || info.descriptor != self.descriptor {
+        // The codes are small positive numbers; a signal that a process sends has none of them.
+        let is_ours = match self.trap {
+            Some(value) => info.code == TRAP_PERF && info.value == value,
+            None => info.code > 0 && info.descriptor == self.descriptor,
+        };
+        if !is_ours {
             return None;
         }
         let overflows = self.buffer.take_overflows();
@@ -155,7 +170,19 @@ impl PerfSource {
     }
 }
 
-fn open_counter(event: PerfEvent, rate: u32, user_only: bool, thread_id: u32) -> io::Result<Counter> {
+/// What an event carries that sends `signal` by itself: a number that no other of this process does.
+fn trap(signal: Signal) -> Option<usize> {
+    static LAST: AtomicUsize = AtomicUsize::new(0x666c_616d_6577_616c);
+    (signal == Signal::SIGTRAP).then(|| LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+fn open_counter(
+    event: PerfEvent,
+    rate: u32,
+    user_only: bool,
+    trap: Option<usize>,
+    thread_id: u32,
+) -> io::Result<Counter> {
     // A period where the event is time; elsewhere the kernel adjusts it to the rate.
     let sample_on = match event.is_time() {
         true => SampleOn::Count(1_000_000_000 / u64::from(rate)),
@@ -166,7 +193,18 @@ fn open_counter(event: PerfEvent, rate: u32, user_only: bool, thread_id: u32) ->
         sample_on,
         sample_format: SampleFormat { stat: true, ..SampleFormat::default() },
         record_id_format: RecordIdFormat { time: true, ..RecordIdFormat::default() },
-        wake_up: WakeUp { on: WakeUpOn::Samples(1), ..WakeUp::default() },
+        wake_up: WakeUp {
+            on: match trap {
+                // Waking up is what signals as a file does.
+                None => WakeUpOn::Samples(1),
+                // Nobody waits; as rarely as the buffer allows.
+                Some(_) => WakeUpOn::Bytes(u32::MAX),
+            },
+            ..WakeUp::default()
+        },
+        sigtrap_on_sample: trap.map(|value| SigData(value as u64)),
+        // The kernel demands it of such events.
+        on_execve: trap.map(|_| OnExecve::Remove),
         timer: Some(Clock::Monotonic),
         ..Opts::default()
     };

@@ -15,6 +15,20 @@ use crate::support::{
 
 const EVENTS: [&str; 3] = ["cpu", "cpu-timer", "wall"];
 
+/// Each event, by each way that its signals come.
+const WAYS: [(&str, Signal); 4] = [
+    ("cpu", Signal::SIGPROF),
+    ("cpu", Signal::SIGTRAP),
+    ("cpu-timer", Signal::SIGPROF),
+    ("wall", Signal::SIGPROF),
+];
+
+fn options_by(event: &str, signal: Signal, rate: u32) -> Options {
+    let mut options = options(event, rate);
+    options.signal = signal;
+    options
+}
+
 /// It can be put into a static, or handed to any thread.
 const _: () = {
     const fn shared_by_threads<T: Send + Sync>() {}
@@ -80,8 +94,8 @@ fn pauses_are_left_out_and_nothing_else() {
     const STRETCHES: u32 = 20;
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    for event in EVENTS {
-        let profiler = Profiler::new(options(event, 997)).unwrap();
+    for (event, signal) in WAYS {
+        let profiler = Profiler::new(options_by(event, signal, 997)).unwrap();
         guest.register(&profiler);
         let (mut store, run) = guest.instantiate(|| {});
         profiler.attach(&mut store).unwrap();
@@ -116,7 +130,10 @@ fn pauses_are_left_out_and_nothing_else() {
         let statistics = &metadata.statistics;
         assert_eq!(statistics.total_lost().samples, 0, "{event}: {statistics:?}");
         let counted = statistics.ticks.weight as f64 / 1e9;
-        println!("{event}: {counted:.4} of {least:.4} to {most:.4} s, {} ticks", statistics.ticks.samples);
+        println!(
+            "{event}, {signal}: {counted:.4} of {least:.4} to {most:.4} s, {} ticks",
+            statistics.ticks.samples
+        );
         assert_between(event, 997, counted, least, most);
         let (paused, duration) = (metadata.paused.unwrap(), metadata.duration.unwrap());
         assert!(
@@ -131,8 +148,8 @@ fn no_weight_is_lost_when_the_rate_changes() {
     const RATES: [u32; 4] = [97, 997, 4_999, 9_973];
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    for event in EVENTS {
-        let profiler = Profiler::new(options(event, RATES[0])).unwrap();
+    for (event, signal) in WAYS {
+        let profiler = Profiler::new(options_by(event, signal, RATES[0])).unwrap();
         guest.register(&profiler);
         let (mut store, run) = guest.instantiate(|| {});
         profiler.attach(&mut store).unwrap();
@@ -152,7 +169,10 @@ fn no_weight_is_lost_when_the_rate_changes() {
         let most = clock() + switching() - around;
         let statistics = &profile.metadata.statistics;
         let counted = statistics.ticks.weight as f64 / 1e9;
-        println!("{event}: {counted:.4} of {least:.4} to {most:.4} s, {} ticks", statistics.ticks.samples);
+        println!(
+            "{event}, {signal}: {counted:.4} of {least:.4} to {most:.4} s, {} ticks",
+            statistics.ticks.samples
+        );
         assert_between(event, RATES[3], counted, least, most);
         let notice =
             &profile.metadata.notices.iter().find(|notice| notice.contains("rate was changed")).unwrap();
@@ -331,10 +351,8 @@ fn signals_that_mean_something_else_are_refused() {
 fn the_signal_can_be_chosen() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    for signal in [Signal::SIGUSR1, Signal::SIGURG, Signal::SIGALRM] {
-        let mut options = options("cpu", 4_999);
-        options.signal = signal;
-        let profiler = Profiler::new(options).unwrap();
+    for signal in [Signal::SIGUSR1, Signal::SIGURG, Signal::SIGALRM, Signal::SIGTRAP] {
+        let profiler = Profiler::new(options_by("cpu", signal, 4_999)).unwrap();
         guest.register(&profiler);
         let (mut store, run) = guest.instantiate(|| {});
         profiler.attach(&mut store).unwrap();

@@ -130,8 +130,11 @@ fn a_handler_that_came_later_stays() {
 fn a_tick_that_is_on_its_way_is_discarded() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
-    for event in ["cpu", "cpu-timer", "wall"] {
-        let profiler = Profiler::new(options(event, 4_999)).unwrap();
+    let ways = ["cpu", "cpu-timer", "wall"].map(|event| (event, Signal::SIGPROF));
+    for (event, signal) in ways.into_iter().chain([("cpu", Signal::SIGTRAP)]) {
+        let mut options = options(event, 4_999);
+        options.signal = signal;
+        let profiler = Profiler::new(options).unwrap();
         guest.register(&profiler);
         let (mut store, run) = guest.instantiate(|| {});
         profiler.attach(&mut store).unwrap();
@@ -139,10 +142,10 @@ fn a_tick_that_is_on_its_way_is_discarded() {
         let (blocked, is_blocked) = mpsc::channel();
         let (gone, is_gone) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
-            let set = SigSet::from(Signal::SIGPROF);
+            let set = SigSet::from(signal);
             pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None).unwrap();
             run.call(&mut store, 100).unwrap();
-            assert!(is_pending(Signal::SIGPROF), "{event}: no tick in a tenth of a second");
+            assert!(is_pending(signal), "{event}: no tick in a tenth of a second");
             blocked.send(()).unwrap();
             is_gone.recv().unwrap();
             pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None).unwrap();

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ::flamewalk::profile::{FrameKind, Metadata, native};
 use ::flamewalk::{Guest, Options, Profiler};
+use nix::sys::signal::Signal;
 use wasmtime::{Module, Store};
 
 use super::{HOST, Outcome, Profiling, Run, sizes};
@@ -18,9 +19,10 @@ pub struct Flamewalk {
 }
 
 impl Flamewalk {
-    pub fn new(rate: u32, module: &Module, binary: &[u8]) -> Result<Self, Error> {
+    pub fn new(rate: u32, signal: Signal, module: &Module, binary: &[u8]) -> Result<Self, Error> {
         let mut options = Options::default();
         options.rate = rate;
+        options.signal = signal;
         let profiler = Profiler::new(options)?;
         profiler.register_module(module, Guest::named("guest").binary(binary.to_vec()))?;
         // Paused between the runs that are profiled, so that all of them make one profile.

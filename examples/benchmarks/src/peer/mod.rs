@@ -1,7 +1,7 @@
 //! The profilers, each behind the same face.
 
-mod empty_handler;
 mod flamewalk;
+mod floor;
 mod guest_profiler;
 mod nothing;
 mod perf;
@@ -12,6 +12,8 @@ pub use perf::check as check_perf;
 use std::path::Path;
 
 use clap::ValueEnum;
+use floor::Way;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Module, Store};
 
@@ -26,10 +28,18 @@ pub const HOST: &str = "[host]";
 pub enum Peer {
     /// Nothing, against nothing: what the machine's noise makes of it
     Nothing,
+    /// A perf event's interrupts, which tell nobody
+    Interrupt,
     /// The signals of flamewalk's timer, with a handler that returns at once
     EmptyHandler,
+    /// The same by SIGTRAP, which perf events send by themselves
+    EmptyTrap,
+    /// The same by a POSIX timer
+    EmptyTimer,
     /// flamewalk
     Flamewalk,
+    /// flamewalk with SIGTRAP for its signal
+    FlamewalkTrap,
     /// Wasmtime's `GuestProfiler`, as `wasmtime run --profile=guest` uses it
     GuestProfiler,
     /// Shopify's `wasmprof`
@@ -79,7 +89,13 @@ impl Peer {
                 config.profiler(wasmtime::ProfilingStrategy::PerfMap);
                 true
             }
-            Peer::Nothing | Peer::EmptyHandler | Peer::Flamewalk => false,
+            Peer::Nothing
+            | Peer::Interrupt
+            | Peer::EmptyHandler
+            | Peer::EmptyTrap
+            | Peer::EmptyTimer
+            | Peer::Flamewalk
+            | Peer::FlamewalkTrap => false,
         }
     }
 
@@ -91,10 +107,16 @@ impl Peer {
         binary: &[u8],
         folder: &Path,
     ) -> Result<Box<dyn Profiling>, Error> {
+        let floor = |way| floor::Floor::new(way, rate).map(Box::new);
+        let flamewalk = |signal| flamewalk::Flamewalk::new(rate, signal, module, binary).map(Box::new);
         Ok(match self {
             Peer::Nothing => Box::new(nothing::Nothing),
-            Peer::EmptyHandler => Box::new(empty_handler::EmptyHandler::new(rate)?),
-            Peer::Flamewalk => Box::new(flamewalk::Flamewalk::new(rate, module, binary)?),
+            Peer::Interrupt => floor(Way::Interrupt)?,
+            Peer::EmptyHandler => floor(Way::Signal)?,
+            Peer::EmptyTrap => floor(Way::Trap)?,
+            Peer::EmptyTimer => floor(Way::Timer)?,
+            Peer::Flamewalk => flamewalk(Signal::SIGPROF)?,
+            Peer::FlamewalkTrap => flamewalk(Signal::SIGTRAP)?,
             Peer::GuestProfiler => Box::new(guest_profiler::ByWasmtime::new(rate, module)?),
             Peer::Wasmprof => Box::new(wasmprof::Wasmprof::new(rate)),
             Peer::Perf => Box::new(perf::Perf::new(rate, folder)?),
@@ -105,8 +127,12 @@ impl Peer {
     pub fn title(self) -> &'static str {
         match self {
             Peer::Nothing => "nothing",
+            Peer::Interrupt => "interrupt alone",
             Peer::EmptyHandler => "empty handler",
+            Peer::EmptyTrap => "empty handler of `SIGTRAP`",
+            Peer::EmptyTimer => "empty handler of a POSIX timer",
             Peer::Flamewalk => "flamewalk",
+            Peer::FlamewalkTrap => "flamewalk with `SIGTRAP`",
             Peer::GuestProfiler => "GuestProfiler",
             Peer::Wasmprof => "wasmprof",
             Peer::Perf => "perf record",
@@ -120,7 +146,7 @@ pub fn is_unnamed(frame: &str) -> bool {
     frame.is_empty()
         || frame == "[unknown]"
         || frame == "<unknown>"
-        || ["wasm-function[", "wasm_function[", "function[", "0x"]
+        || ["wasm-function[", "wasm_function[", "function[", "<wasm function ", "0x"]
             .iter()
             .any(|start| frame.starts_with(start))
 }

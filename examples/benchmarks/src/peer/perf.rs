@@ -156,9 +156,10 @@ fn stack(sample: &str, thread: &str) -> Option<(Vec<String>, f64)> {
         let is_kernel = address.len() == 16 && address.starts_with("ffff");
         (!is_kernel).then_some((name, file.trim_end_matches(')')))
     });
-    // Wasmtime's trampolines are in its map as well.
+    // Wasmtime's trampolines are in its map as well, as are functions without a name.
     let guest = |(name, file): (&str, &str)| {
-        (file.ends_with(".map") && !name.starts_with("wasm[")).then(|| name.to_owned())
+        let is_function = !name.starts_with("wasm[") || name.contains("::function[");
+        (file.ends_with(".map") && is_function).then(|| name.to_owned())
     };
     let mut frames = frames.peekable();
     let is_host = frames.peek().is_some_and(|frame| guest(*frame).is_none());
@@ -186,6 +187,8 @@ mod tests {
         assert_eq!(stack(sample, "4711").unwrap().0, ["run", "straight"]);
         let in_host = sample.replace("\t    7f10", "\t      56 burn (/usr/bin/host)\n\t    7f10");
         assert_eq!(stack(&in_host, "4711").unwrap().0, ["run", "straight", HOST]);
+        let nameless = sample.replace("straight", "wasm[0]::function[7]");
+        assert_eq!(stack(&nameless, "4711").unwrap().0, ["run", "wasm[0]::function[7]"]);
         assert!(stack(sample, "1").is_none());
     }
 }
