@@ -67,10 +67,6 @@ impl<C: Code> InstructionFrames<C> {
             Some(place) => memory.stack_word(address(place)?)?,
             None => fp,
         };
-        let depth = return_address_at.checked_sub(sp)?;
-        if self.is_host_code(return_address.checked_sub(1)?) && !self.is_call(return_address, pc, depth) {
-            return None;
-        }
         let sp = return_address_at.checked_add(size_of::<usize>())?;
         let registers = Registers { pc: return_address, sp, fp: caller_fp, lr: 0 };
         Some(HostFrame { registers, is_return_address: true })
@@ -86,6 +82,19 @@ impl<C: Code> InstructionFrames<C> {
         }
         self.rules.insert((pc, is_return_address), rule);
         rule
+    }
+
+    /// Whether `frame` can have been called from `caller`. Unwind information is believed where both have it; what is not the
+    /// host's is for others to judge.
+    fn is_possible_caller(&mut self, frame: &HostFrame, caller: &HostFrame) -> bool {
+        let (Some(callee), Some(call)) = (frame.instruction(), caller.instruction()) else { return false };
+        let is_described = |address| self.tables.code.has_unwind_information(address);
+        if is_described(callee) && is_described(call) || !self.is_host_code(call) {
+            return true;
+        }
+        let depth = caller.registers.sp.checked_sub(size_of::<usize>());
+        let depth = depth.and_then(|return_address_at| return_address_at.checked_sub(frame.registers.sp));
+        depth.is_some_and(|depth| self.is_call(caller.registers.pc, frame.registers.pc, depth))
     }
 
     /// Whether what returns to `return_address` can have got to `pc`, with the stack pointer `depth` bytes below the return
@@ -116,9 +125,15 @@ impl<C: Code> HostUnwinder for InstructionFrames<C> {
     }
 
     fn caller(&mut self, frame: &HostFrame, memory: &impl Memory) -> HostCaller {
-        if frame.instruction().is_none_or(|address| self.tables.code.has_unwind_information(address)) {
-            return self.tables.caller(frame, memory);
+        let found = match frame.instruction() {
+            Some(address) if !self.tables.code.has_unwind_information(address) => {
+                self.caller_by_instructions(frame, memory).map_or(HostCaller::Unknown, HostCaller::Frame)
+            }
+            _ => self.tables.caller(frame, memory),
+        };
+        match found {
+            HostCaller::Frame(caller) if !self.is_possible_caller(frame, &caller) => HostCaller::Unknown,
+            found => found,
         }
-        self.caller_by_instructions(frame, memory).map_or(HostCaller::Unknown, HostCaller::Frame)
     }
 }

@@ -12,7 +12,7 @@ use super::calls::callee_before;
 use super::machine::{CALLEE_SAVED, FRAME_POINTER, Machine, Place, STACK_POINTER, Value};
 use super::ways::{Code, Ways};
 
-/// Instructions that are followed at most to find one rule: nine in ten rules take a fifth of it.
+/// Instructions that are followed at most to find one rule. From the middle of a large function it is far to where it returns.
 const MOST_INSTRUCTIONS: usize = 2000;
 /// Instructions that are followed at most to find out whether a function returns.
 const MOST_OF_CALLEE: usize = 1000;

@@ -190,7 +190,6 @@ fn compare(path: &Path, cases: usize) -> Counts {
         .flat_map(|entry| library.places(entry).into_iter().map(move |(pc, returned)| (entry, pc, returned)))
         .collect();
     let mut counts = Counts::default();
-    // A prime distance, so that no period of the code is met.
     for (entry, pc, is_return_address) in places.iter().step_by(places.len().div_ceil(cases)) {
         let Some(row) = library.row(entry, pc - u64::from(*is_return_address)) else { continue };
         match paths.rule(&mut code, process.library + pc, *is_return_address) {
