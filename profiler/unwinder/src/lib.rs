@@ -91,6 +91,11 @@ impl HostCode {
         &self.covered
     }
 
+    /// Whether `address` lies in code that has unwind information, even if it is none that can be used.
+    pub fn has_unwind_information(&self, address: usize) -> bool {
+        self.is_covered(address) || self.signal_trampolines.iter().any(|range| range.contains(&address))
+    }
+
     /// Whether `address` lies in code that can be unwound.
     pub fn is_covered(&self, address: usize) -> bool {
         let after = self.covered.partition_point(|range| range.start <= address);
@@ -98,14 +103,6 @@ impl HostCode {
             .checked_sub(1)
             .and_then(|index| self.covered.get(index))
             .is_some_and(|range| range.contains(&address))
-    }
-}
-
-#[cfg(feature = "instructions")]
-impl HostCode {
-    /// Whether `address` lies in code that has unwind information, even if it is none that can be used.
-    fn has_unwind_information(&self, address: usize) -> bool {
-        self.is_covered(address) || self.signal_trampolines.iter().any(|range| range.contains(&address))
     }
 }
 

@@ -198,18 +198,22 @@ impl Machine {
                 self.set(instruction.op0_register().number() as u8, value);
             }
             (Mnemonic::Add, (OpKind::Register, OpKind::Register)) if is_whole(instruction.op0_register()) => {
-                let value = match (self.operand(instruction, 0), self.operand(instruction, 1)) {
-                    (Value::TableEntry(table), Value::Known(known))
-                    | (Value::Known(known), Value::TableEntry(table))
-                        if table == known =>
-                    {
-                        Value::TableTarget(table)
-                    }
-                    _ => Value::Unknown,
-                };
+                let value = self.table_target(instruction);
                 self.set(instruction.op0_register().number() as u8, value);
             }
             _ => self.forget(instruction, info),
+        }
+    }
+
+    fn table_target(&self, sum: &Instruction) -> Value {
+        match (self.operand(sum, 0), self.operand(sum, 1)) {
+            (Value::TableEntry(table), Value::Known(known))
+            | (Value::Known(known), Value::TableEntry(table))
+                if table == known =>
+            {
+                Value::TableTarget(table)
+            }
+            _ => Value::Unknown,
         }
     }
 
