@@ -7,8 +7,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use flamewalk_symbolizer::{CodeImage, HostObject};
+use flamewalk_unwinder::instructions::Code;
 use flamewalk_unwinder::{HostCode, LoadedObject, UnwindInfo};
 use object::LittleEndian;
 use object::elf::{FileHeader64, ProgramHeader64};
@@ -120,4 +122,44 @@ pub(crate) fn page_size() -> usize {
     use nix::unistd::{SysconfVar, sysconf};
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| usize::try_from(size).ok()).filter(|size| size.is_power_of_two()).unwrap_or(4096)
+}
+
+/// The target's native code, copied as it is asked for.
+#[derive(Debug)]
+pub(crate) struct TargetCode {
+    target: Arc<Target>,
+    code: Vec<Range<usize>>,
+    /// By their first address.
+    chunks: HashMap<usize, Vec<u8>>,
+}
+
+impl TargetCode {
+    /// Bytes that are copied at once.
+    const CHUNK: usize = 1 << 14;
+    /// Bytes that the next chunk has, too: more than any instruction, which can lie across.
+    const OVERLAP: usize = 16;
+
+    pub(crate) fn new(target: Arc<Target>, host: &HostCode) -> Self {
+        let code = host.objects().iter().flat_map(|object| object.code.clone()).collect();
+        Self { target, code, chunks: HashMap::new() }
+    }
+}
+
+impl Code for TargetCode {
+    fn bytes(&mut self, address: u64) -> &[u8] {
+        let Ok(address) = usize::try_from(address) else { return &[] };
+        let Some(code) = self.code.iter().find(|range| range.contains(&address)) else { return &[] };
+        let start = code.start + (address - code.start) / Self::CHUNK * Self::CHUNK;
+        let end = start.saturating_add(Self::CHUNK + Self::OVERLAP).min(code.end);
+        // What cannot be read is empty.
+        let read = || self.target.copy(start..end).unwrap_or_default();
+        let chunk = self.chunks.entry(start).or_insert_with(read);
+        chunk.get(address - start..).unwrap_or(&[])
+    }
+
+    fn pointer(&mut self, address: u64) -> Option<u64> {
+        let mut word = [0; size_of::<u64>()];
+        self.target.read(usize::try_from(address).ok()?, &mut word).ok()?;
+        Some(u64::from_le_bytes(word))
+    }
 }

@@ -12,8 +12,8 @@
 //!
 //! The target is not stopped, not written to and not traced: the kernel copies registers and the top of the stack at each
 //! tick ([`Options::stack_bytes`]), and images are read while the target runs. Guests are walked by the code that walks
-//! them from inside, and the host by its unwind information: from outside the store is not known, so that the way from a
-//! host call to the guest that made it is found by unwinding alone.
+//! them from inside, and the host by its unwind information or its instructions: from outside the store is not known, so that
+//! the way from a host call to the guest that made it is found by unwinding alone.
 //!
 //! # Accuracy
 //!

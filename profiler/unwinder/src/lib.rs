@@ -1,4 +1,4 @@
-//! Unwinds the native code of a host by its unwind information.
+//! Unwinds the native code of a host by its unwind information, and from outside by its instructions, too.
 //!
 //! What is loaded is described once, with a copy of the unwind information, so that a library that is unloaded
 //! meanwhile takes nothing away that is read. Code that is not described is not known: its frames are missing, which
@@ -13,9 +13,16 @@
 //! it. What remains is code whose frame is described by a computation that reads memory, as of
 //! functions that align their stack. A wrong guess there ends in a gap, since the walk has to arrive at the very
 //! trampoline that the store names, but frames before the gap can be wrong.
+//!
+//! # Features
+//!
+//! - `instructions`: unwinding by instructions, for who looks from outside. It allocates; what is built for a signal handler does
+//!   without.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "instructions")]
+pub mod instructions;
 mod loaded;
 
 use std::fmt;
@@ -37,6 +44,8 @@ pub struct HostCode {
     objects: Vec<HostObject>,
     /// The addresses that have unwind information which leads to a caller, sorted and apart.
     covered: Vec<Range<usize>>,
+    /// Addresses whose unwind information is not used.
+    signal_trampolines: Vec<Range<usize>>,
 }
 
 impl fmt::Debug for HostCode {
@@ -50,10 +59,11 @@ impl HostCode {
     pub fn new(loaded: impl IntoIterator<Item = (HostObject, Option<UnwindInfo>)>) -> Self {
         let mut unwinder = UnwinderNative::new();
         let mut covered = Vec::new();
+        let mut signal_trampolines = Vec::new();
         let mut objects = Vec::new();
         for (object, unwind_info) in loaded {
             if let Some(unwind_info) = &unwind_info {
-                unwind_info.add_covered(&object, &mut covered);
+                unwind_info.add_covered(&object, &mut covered, &mut signal_trampolines);
                 for code in &object.code {
                     unwinder.add_module(unwind_info.module(&object, code));
                 }
@@ -68,7 +78,7 @@ impl HostCode {
             }
             adjacent
         });
-        Self { unwinder, objects, covered }
+        Self { unwinder, objects, covered, signal_trampolines }
     }
 
     /// What is loaded, for symbols.
@@ -79,6 +89,11 @@ impl HostCode {
     /// The addresses that can be unwound from, sorted and apart.
     pub fn covered(&self) -> &[Range<usize>] {
         &self.covered
+    }
+
+    /// Whether `address` lies in code that has unwind information, even if it is none that can be used.
+    pub fn has_unwind_information(&self, address: usize) -> bool {
+        self.is_covered(address) || self.signal_trampolines.iter().any(|range| range.contains(&address))
     }
 
     /// Whether `address` lies in code that can be unwound.

@@ -42,9 +42,14 @@ impl UnwindInfo {
         )
     }
 
-    /// Adds the addresses of the functions that it describes. Those through which signal handlers return are left out:
+    /// Adds the addresses of the functions that it describes. Those through which signal handlers return are kept apart:
     /// how to unwind them is written in terms that `framehop` does not know.
-    pub(crate) fn add_covered(&self, object: &HostObject, covered: &mut Vec<Range<usize>>) {
+    pub(crate) fn add_covered(
+        &self,
+        object: &HostObject,
+        covered: &mut Vec<Range<usize>>,
+        signal_trampolines: &mut Vec<Range<usize>>,
+    ) {
         let bases = self.bases();
         let section = EhFrame::new(&self.frames, LittleEndian);
         let mut entries = section.entries(&bases);
@@ -53,8 +58,10 @@ impl UnwindInfo {
             let Ok(entry) = entry.parse(EhFrame::cie_from_offset) else { continue };
             let start = (entry.initial_address() as usize).wrapping_add(object.bias);
             let end = start.saturating_add(entry.len() as usize);
-            if start < end && !entry.is_signal_trampoline() && object.contains(start) {
-                covered.push(start..end);
+            if start < end && object.contains(start) {
+                let ranges =
+                    if entry.is_signal_trampoline() { &mut *signal_trampolines } else { &mut *covered };
+                ranges.push(start..end);
             }
         }
     }

@@ -21,11 +21,12 @@ use flamewalk_handler::statistics::{Fate, LossCause};
 use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::Thread;
 use flamewalk_symbolizer::registry::CodeRegistry;
+use flamewalk_unwinder::instructions::InstructionFrames;
 use flamewalk_unwinder::{HostCode, HostFrames};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Options, State};
-use crate::host::HostObjects;
+use crate::host::{HostObjects, TargetCode};
 use crate::images::Images;
 use crate::memory::SampledMemory;
 use crate::sampler::{Event, EventKind, Sampler, Tick};
@@ -55,13 +56,13 @@ pub(super) struct Parts {
 
 /// The thread's own state.
 pub(super) struct Worker {
-    target: Target,
+    target: Arc<Target>,
     sampler: Sampler,
     images: Images,
     registry: Arc<CodeRegistry>,
     reader: Arc<Reader>,
     host_objects: HostObjects,
-    host: HostFrames,
+    host: InstructionFrames<TargetCode>,
     collector: Arc<Collector>,
     /// By the number of the thread.
     channels: HashMap<i32, Arc<Channel>>,
@@ -82,9 +83,16 @@ pub(super) fn monotonic_time() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
+fn host_frames(target: &Arc<Target>, code: HostCode) -> InstructionFrames<TargetCode> {
+    let instructions = TargetCode::new(Arc::clone(target), &code);
+    InstructionFrames::new(HostFrames::new(Arc::new(code)), instructions)
+}
+
 impl Worker {
     pub(super) fn new(parts: Parts, collector: Arc<Collector>, options: &Options) -> Self {
         let Parts { target, sampler, images, registry, host_objects, host } = parts;
+        let target = Arc::new(target);
+        let host = host_frames(&target, host);
         let reader = Arc::<Reader>::default();
         registry.handlers().add_reader(Arc::clone(&reader));
         // All threads of a CPU together make that many ticks a second there.
@@ -97,7 +105,7 @@ impl Worker {
             registry,
             reader,
             host_objects,
-            host: HostFrames::new(Arc::new(host)),
+            host,
             collector,
             channels: HashMap::new(),
             waiting: Vec::new(),
@@ -196,7 +204,7 @@ impl Worker {
         let Some(read) = self.images.read(&self.target, mapping) else {
             if mapping.path.is_some() {
                 let code = self.host_objects.load(&self.target, &before);
-                self.host = HostFrames::new(Arc::new(code));
+                self.host = host_frames(&self.target, code);
             }
             return;
         };

@@ -1,0 +1,9 @@
+//! Unwinding by instructions.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+mod frames;
+mod hostile;
+mod process;
+mod rules;
+mod tables;

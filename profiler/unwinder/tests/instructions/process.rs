@@ -1,0 +1,97 @@
+//! A process whose libraries are all bound, as code to unwind by.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use flamewalk_unwinder::instructions::Code;
+
+/// A process that has loaded a library and waits.
+pub(crate) struct Process {
+    child: Child,
+    memory: File,
+    executable: Vec<Range<u64>>,
+    mappings: Vec<Range<u64>>,
+    /// Where the library begins.
+    pub(crate) library: u64,
+}
+
+impl Process {
+    /// Loads the library. There is no other way to have its pointers bound than to let the loader do it.
+    pub(crate) fn load(library: &Path) -> Self {
+        let script =
+            "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); sys.stdin.read()";
+        let mut child = Command::new("python3")
+            .args(["-c", script, library.to_str().unwrap()])
+            .env("LD_BIND_NOW", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
+        let library = std::fs::canonicalize(library).unwrap();
+        let (mut executable, mut mappings, mut start) = (Vec::new(), Vec::new(), None);
+        for line in maps.lines().filter(|line| !line.ends_with("[vsyscall]")) {
+            let (range, rest) = line.split_once(' ').unwrap();
+            let (first, end) = range.split_once('-').unwrap();
+            let address = |text| u64::from_str_radix(text, 16).unwrap();
+            let range = address(first)..address(end);
+            if line.ends_with(library.to_str().unwrap()) {
+                start.get_or_insert(range.start);
+            }
+            if rest.starts_with("r-x") {
+                executable.push(range.clone());
+            }
+            mappings.push(range);
+        }
+        let memory = File::open(format!("/proc/{}/mem", child.id())).unwrap();
+        Self { child, memory, executable, mappings, library: start.unwrap() }
+    }
+
+    /// Its code, with nothing copied yet.
+    pub(crate) fn code(&self) -> ProcessCode<'_> {
+        ProcessCode { process: self, copies: HashMap::new() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The code of a process.
+pub(crate) struct ProcessCode<'a> {
+    process: &'a Process,
+    /// By the start of the mapping.
+    copies: HashMap<u64, Vec<u8>>,
+}
+
+impl Code for ProcessCode<'_> {
+    fn bytes(&mut self, address: u64) -> &[u8] {
+        let Some(range) = self.process.executable.iter().find(|range| range.contains(&address)) else {
+            return &[];
+        };
+        let copy = self.copies.entry(range.start).or_insert_with(|| {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            self.process.memory.read_exact_at(&mut bytes, range.start).unwrap();
+            bytes
+        });
+        &copy[(address - range.start) as usize..]
+    }
+
+    fn pointer(&mut self, address: u64) -> Option<u64> {
+        self.process.mappings.iter().find(|range| range.contains(&address))?;
+        let mut word = [0; 8];
+        self.process.memory.read_exact_at(&mut word, address).ok()?;
+        Some(u64::from_le_bytes(word))
+    }
+}
