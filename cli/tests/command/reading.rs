@@ -56,7 +56,7 @@ fn read(command: &str, profile: &Path, options: &[&str]) -> Outcome {
 }
 
 fn json(profile: &Path, options: &[&str]) -> Value {
-    serde_json::from_str(&read("report", profile, &[&["--json"], options].concat()).stdout).unwrap()
+    serde_json::from_str(&read("report", profile, &[&["--format", "json"], options].concat()).stdout).unwrap()
 }
 
 #[test]
