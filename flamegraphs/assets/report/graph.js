@@ -118,13 +118,14 @@ class Graph {
     context.fillStyle = matched ? colors.match : this.report.color(branch);
     // A gap between neighbours, unless it would be most of them.
     context.fillRect(x, y, width > 3 ? width - 1 : width, ROW_HEIGHT - 1);
+    // Names can be read whatever is searched for.
+    context.globalAlpha = 1;
     const room = width - 2 * TEXT_PADDING;
     if (room > 14) {
       context.fillStyle = colors.text;
       const text = this.report.mark(branch) + this.report.name(branch);
       context.fillText(fit(context, text, room), x + TEXT_PADDING, y + ROW_HEIGHT / 2);
     }
-    context.globalAlpha = 1;
   }
 
   outline(context, rect, color, thickness) {
