@@ -46,9 +46,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Annotate(#[from] flamewalk_flamegraphs::AnnotateError),
 
-    #[error(
-        "no source line of `{name}` is known: {reason}; --wat and --machine show its instructions"
-    )]
+    #[error("no source line of `{name}` is known: {reason}; --wat and --machine show its instructions")]
     NoLines { name: String, reason: String },
 
     #[error(

@@ -112,7 +112,8 @@ impl Output {
             self.file.set_len(0).map_err(failed)?;
         }
         let mut writer = BufWriter::new(&self.file);
-        let written = write(&mut writer).map_err(WriteError::into_io).and_then(|()| writer.flush().map_err(Ok));
+        let written =
+            write(&mut writer).map_err(WriteError::into_io).and_then(|()| writer.flush().map_err(Ok));
         match written {
             Ok(()) => Ok(()),
             // A reader that has seen enough, such as `head`, is no failure.

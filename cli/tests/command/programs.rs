@@ -51,9 +51,8 @@ fn cpythons_functions_are_annotated_by_instruction() {
     let functions = report["functions"].as_array().unwrap();
     let hottest = functions.iter().find(|function| function["kind"] == "guest").unwrap();
     let name = hottest["name"].as_str().unwrap();
-    let annotate = |options: &[&str]| {
-        crate::finish(flamewalk("annotate").arg(&native).arg(name).args(options))
-    };
+    let annotate =
+        |options: &[&str]| crate::finish(flamewalk("annotate").arg(&native).arg(name).args(options));
 
     let outcome = annotate(&[]);
     assert_eq!(outcome.status, Some(125), "{outcome:?}");

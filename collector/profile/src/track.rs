@@ -60,11 +60,10 @@ pub(crate) fn tracks(profile: &Profile) -> Vec<Track<'_>> {
         let thread = thread.map(|id| profile.thread(id));
         let (labels, shown) = match labelled {
             Labelled::With(id) => (profile.labels(id), shown(profile.labels(id))),
-            Labelled::WithOthers => {
-                (profile.labels(LabelsId::default()), Some("other labels".to_owned()))
-            }
+            Labelled::WithOthers => (profile.labels(LabelsId::default()), Some("other labels".to_owned())),
         };
-        let name = thread_name(profile, thread) + &shown.map_or_else(String::new, |labels| format!(" [{labels}]"));
+        let name =
+            thread_name(profile, thread) + &shown.map_or_else(String::new, |labels| format!(" [{labels}]"));
         Track { thread, labels, number, samples, name }
     };
     samples.into_iter().map(track).collect()
