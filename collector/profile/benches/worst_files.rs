@@ -5,8 +5,10 @@
 //! packed.
 //!
 //! ```text
-//! cargo bench --workspace --bench worst_files
+//! cargo bench --workspace --bench worst_files [-- WORD…]
 //! ```
+//!
+//! Words choose shapes by what their names contain.
 
 use std::{env, error::Error, fs, hint::black_box, io::Read, path::Path, process::Command, time::Instant};
 
@@ -68,7 +70,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("file");
     println!("| format | shape | file | result | peak memory | time / floor |\n|---|---|---|---|---|---|");
-    for (shape, make, most) in SHAPES {
+    let words: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let is_chosen = |shape: &str| words.is_empty() || words.iter().any(|word| shape.contains(*word));
+    for (shape, make, most) in SHAPES.into_iter().filter(|(shape, ..)| is_chosen(shape)) {
         for format in Format::ALL {
             // From more than any reader accepts down to what it does.
             let (mut number, mut refused) = (most + 1, None);
@@ -86,6 +90,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 number = if number > most { most } else { number / 2 };
             }
         }
+    }
+    if !is_chosen("zeros") {
+        return Ok(());
     }
     for (name, start) in [("gzip", &b""[..]), ("flamewalk", b"\xf5flamewalk\r\n\x01\0")] {
         let mut bomb = GzEncoder::new(start.to_vec(), Compression::fast());
