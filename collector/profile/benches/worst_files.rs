@@ -12,12 +12,18 @@
 
 use std::{env, error::Error, fs, hint::black_box, io::Read, path::Path, process::Command, time::Instant};
 
-use flamewalk_profile::{Format, Frame, Profile, Tally, format};
+use flamewalk_profile::{Format, Frame, Origin, Profile, Tally, format};
 use flate2::{Compression, bufread::MultiGzDecoder, write::GzEncoder};
 
 /// How a file tries to be more than it looks like, by a number that says how much.
-const SHAPES: [(&str, fn(u64) -> Profile, u64); 3] =
-    [("frames", frames, 1 << 21), ("shared stacks", shared_stacks, 1 << 10), ("samples", samples, 1 << 21)];
+const SHAPES: [(&str, Shape, u64); 4] = [
+    ("frames", frames, 1 << 21),
+    ("shared stacks", shared_stacks, 1 << 10),
+    ("stacks", stacks, 1 << 21),
+    ("samples of a stack", samples_of_a_stack, 1 << 10),
+];
+
+type Shape = fn(u64) -> Profile;
 
 /// As many frames and stacks as asked for, of one frame each.
 fn frames(number: u64) -> Profile {
@@ -42,12 +48,23 @@ fn shared_stacks(number: u64) -> Profile {
 }
 
 /// As many stacks as asked for, of few functions: every place in the file is a stack of its own.
-fn samples(number: u64) -> Profile {
+fn stacks(number: u64) -> Profile {
     let mut profile = Profile::default();
     let functions: Vec<_> = (0..128).map(|name| profile.intern(Frame::guest(format!("{name:x}")))).collect();
     for index in 0..number as usize {
         let digit = |place: u32| functions[index >> (7 * place) & 127];
         add(&mut profile, &[digit(2), digit(1), digit(0)]);
+    }
+    profile
+}
+
+/// One stack of 65,536 frames, again and again.
+fn samples_of_a_stack(number: u64) -> Profile {
+    let mut profile = Profile::default();
+    let stack = vec![profile.intern(Frame::guest("f")); 1 << 16];
+    for slice in 0..number as u32 {
+        let origin = Origin { slice: Some(slice), ..Origin::default() };
+        profile.add_from(&stack, origin, Tally { samples: 1, weight: 1 }).expect("the total is small");
     }
     profile
 }
