@@ -46,10 +46,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Annotate(#[from] flamewalk_flamegraphs::AnnotateError),
 
-    #[error(
-        "no source line of `{name}` is known: the guest has no debug information for it, or the profile's format lost it"
-    )]
-    NoLines { name: String },
+    #[error("no source line of `{name}` is known: {reason}; --wat and --machine show its instructions")]
+    NoLines { name: String, reason: String },
 
     #[error(
         "`{name}` was inlined wherever it was sampled, and has no instructions of its own; annotate its caller"

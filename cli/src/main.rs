@@ -12,6 +12,7 @@ mod failure;
 mod guest;
 mod input;
 mod interrupt;
+mod json;
 mod merge;
 mod output;
 mod progress;

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,9 @@ use flamewalk_flamegraphs::{FlamegraphError, Options, svg};
 
 use crate::failure::Failure;
 use crate::sources::Sources;
+
+/// What stands for standard output, to which folded stacks are written, as what reads them from a pipe wants.
+const STANDARD_OUTPUT: &str = "-";
 
 /// What a file is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,9 @@ pub(crate) enum OutputFormat {
 
 impl OutputFormat {
     fn of(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new(STANDARD_OUTPUT) {
+            return Ok(Self::Profile(Format::Folded));
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         match () {
             () if name.ends_with(".svg") => Ok(Self::Svg),
@@ -34,8 +41,8 @@ impl OutputFormat {
 }
 
 fn endings() -> String {
-    Format::ALL.iter().map(|format| format.ending()).chain([".svg"]).collect::<Vec<_>>().join(", ")
-        + " or .html"
+    let of_profiles = Format::ALL.iter().flat_map(|format| format.endings().iter().copied());
+    of_profiles.chain([".svg"]).collect::<Vec<_>>().join(", ") + " or .html"
 }
 
 /// A file to write to.
@@ -43,6 +50,7 @@ pub(crate) struct Output {
     path: PathBuf,
     format: OutputFormat,
     file: File,
+    is_standard: bool,
     /// Whether the file was not there before and holds nothing yet: it goes if it is never written.
     is_blank: AtomicBool,
 }
@@ -51,14 +59,19 @@ impl Output {
     /// Opens the file; what it holds stays until it is written.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let format = OutputFormat::of(path)?;
-        let is_blank = AtomicBool::new(!path.exists());
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|source| Failure::Write { path: path.into(), source })?;
-        Ok(Self { path: path.into(), format, file, is_blank })
+        let is_standard = path == Path::new(STANDARD_OUTPUT);
+        let is_blank = AtomicBool::new(!is_standard && !path.exists());
+        let file = match is_standard {
+            true => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            false => OpenOptions::new().write(true).create(true).truncate(false).open(path),
+        }
+        .map_err(|source| Failure::Write { path: path.into(), source })?;
+        Ok(Self { path: path.into(), format, file, is_standard, is_blank })
+    }
+
+    /// Whether this is standard output, where nothing else belongs then.
+    pub(crate) fn is_standard(&self) -> bool {
+        self.is_standard
     }
 
     /// Opens all of them; the first that cannot be opened is the failure.
@@ -94,16 +107,20 @@ impl Output {
     ) -> Result<(), Failure> {
         let failed = |source| Failure::Write { path: self.path.clone(), source };
         self.is_blank.store(false, Ordering::Relaxed);
-        // A device or a pipe has no length.
-        if self.file.metadata().map_err(failed)?.is_file() {
+        // A device or a pipe has no length, and standard output may be the end of a file.
+        if !self.is_standard && self.file.metadata().map_err(failed)?.is_file() {
             self.file.set_len(0).map_err(failed)?;
         }
         let mut writer = BufWriter::new(&self.file);
-        write(&mut writer).map_err(|error| match error.into_io() {
-            Ok(source) => failed(source),
-            Err(reason) => Failure::Draw { path: self.path.clone(), reason },
-        })?;
-        writer.flush().map_err(failed)
+        let written =
+            write(&mut writer).map_err(WriteError::into_io).and_then(|()| writer.flush().map_err(Ok));
+        match written {
+            Ok(()) => Ok(()),
+            // A reader that has seen enough, such as `head`, is no failure.
+            Err(Ok(source)) if self.is_standard && source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(Ok(source)) => Err(failed(source)),
+            Err(Err(reason)) => Err(Failure::Draw { path: self.path.clone(), reason }),
+        }
     }
 
     /// Leaves no empty file behind if nothing was written.

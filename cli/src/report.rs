@@ -1,17 +1,18 @@
 //! `flamewalk report`: what costs most in a profile, as a table or as JSON, and conversion to any format.
 
-use flamewalk::profile::{EndReason, FrameKind, Headroom, Profile, Tally, Unit};
+use flamewalk::profile::{FrameKind, Headroom, Profile};
 use flamewalk_flamegraphs::{By, breakdown, headroom, hottest, summary};
 use serde_json::{Value, json};
 
-use crate::arguments::{Report, ReportBy};
+use crate::arguments::{ListFormat, Report, ReportBy};
 use crate::failure::Failure;
 use crate::input;
+use crate::json;
 use crate::output::Output;
 use crate::sources::Sources;
 use crate::terminal;
 
-/// Changes whenever a field loses its meaning or its name; fields may be added without a change.
+/// See [`json::about`].
 const JSON_FORMAT: &str = "flamewalk report 1";
 
 pub(crate) fn report(arguments: &Report) -> Result<u8, Failure> {
@@ -24,10 +25,12 @@ pub(crate) fn report(arguments: &Report) -> Result<u8, Failure> {
     if arguments.quiet {
         return Ok(0);
     }
-    if arguments.json {
-        terminal::print(format_args!("{:#}\n", document(&profile, arguments)))?;
-    } else {
-        terminal::print(format_args!("{}\n{}", summary(&profile), table(&profile, arguments)))?;
+    match arguments.format {
+        _ if outputs.iter().any(Output::is_standard) => {}
+        ListFormat::Json => terminal::print(format_args!("{:#}\n", document(&profile, arguments)))?,
+        ListFormat::Text => {
+            terminal::print(format_args!("{}\n{}", summary(&profile), table(&profile, arguments)))?;
+        }
     }
     terminal::report_quality(&profile.metadata);
     outputs.iter().for_each(|output| eprintln!("flamewalk: wrote {}", output.path().display()));
@@ -66,31 +69,7 @@ fn table(profile: &Profile, arguments: &Report) -> String {
 }
 
 fn document(profile: &Profile, arguments: &Report) -> Value {
-    let metadata = &profile.metadata;
-    let statistics = &metadata.statistics;
-    let lost: serde_json::Map<_, _> =
-        statistics.lost.iter().map(|(cause, lost)| (cause.to_string(), tally(*lost))).collect();
-    let unit = match metadata.event.unit {
-        Unit::Nanoseconds => "nanoseconds",
-        Unit::Events => "events",
-    };
-    let mut document = json!({
-        "format": JSON_FORMAT,
-        "event": { "name": metadata.event.name, "unit": unit },
-        "guest": metadata.guest,
-        "command": metadata.command,
-        "engine": metadata.engine,
-        "rate": metadata.real_rate.or(metadata.asked_rate),
-        "period": metadata.period,
-        "seconds": metadata.duration.map(|duration| duration.as_secs_f64()),
-        "end": metadata.end.as_ref().map(EndReason::to_string),
-        "samples": profile.total().samples,
-        "weight": profile.total().weight,
-        "ticks": tally(statistics.ticks),
-        "outside": tally(statistics.outside),
-        "lost": lost,
-        "notices": metadata.notices,
-    });
+    let mut document = json::about(JSON_FORMAT, profile);
     let (key, rows) = rows(profile, arguments);
     document[key] = rows;
     document
@@ -130,10 +109,6 @@ fn rows(profile: &Profile, arguments: &Report) -> (&'static str, Value) {
         })
     });
     ("parts", parts.collect())
-}
-
-fn tally(tally: Tally) -> Value {
-    json!({ "samples": tally.samples, "weight": tally.weight })
 }
 
 fn kind(kind: FrameKind) -> &'static str {

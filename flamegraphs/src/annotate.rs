@@ -8,10 +8,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
-use flamewalk_profile::{Frame, FrameKind, NameId, Names, Profile};
+use flamewalk_profile::{Frame, FrameKind, NameId, Names, Profile, printable};
 
 /// What fell on a line or an instruction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -46,6 +47,15 @@ pub struct BodyId {
     pub module: Option<Arc<str>>,
     /// Its index in the module's function index space.
     pub function_index: u32,
+}
+
+impl fmt::Display for BodyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(module) = &self.module {
+            write!(f, "{} ", printable(module))?;
+        }
+        write!(f, "function {}", self.function_index)
+    }
 }
 
 /// What fell on a function's instructions.

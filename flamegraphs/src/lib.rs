@@ -55,6 +55,6 @@ pub use filter::{Filter, FilterError, Pattern};
 pub use headline::summary;
 pub use headroom::{HeadroomRow, HeadroomTable, headroom};
 pub use hottest::{Hottest, Row, hottest};
-pub use listing::{Listing, ListingLine};
+pub use listing::{Listing, ListingLine, Subject};
 pub use merge::{MergeError, merge};
 pub use svg::{Options, Orientation, svg};

@@ -1,12 +1,12 @@
 //! Text with its cost line by line: source, bytecode, machine code.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use flamewalk_profile::{Event, Metadata, printable};
 
 use crate::{
     amount::Amount,
-    annotate::Cost,
+    annotate::{BodyId, Cost},
     table::{Table, percent},
 };
 
@@ -17,8 +17,8 @@ const CONTEXT: usize = 3;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Listing {
-    /// What is listed: a path, or a function.
-    pub title: String,
+    /// What is listed.
+    pub subject: Subject,
     /// The lines in their order; `None` where some are left out.
     pub lines: Vec<Option<ListingLine>>,
     /// What was measured, and with it the unit of the weights.
@@ -29,11 +29,29 @@ pub struct Listing {
     pub columns: Option<usize>,
 }
 
+/// What a listing is of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Subject {
+    /// A source file, by its path as the debug information states it.
+    File(Arc<str>),
+    /// A function's instructions.
+    Body(BodyId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(&printable(path)),
+            Self::Body(id) => id.fmt(f),
+        }
+    }
+}
+
 /// A line of text and what fell on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListingLine {
-    /// A line number or an offset.
-    pub label: String,
+    /// The number of a source line, from 1, or the offset of an instruction.
+    pub position: u32,
     /// The text; any content.
     pub text: String,
     /// What fell on it.
@@ -42,12 +60,7 @@ pub struct ListingLine {
 
 impl Listing {
     /// A listing of `lines`, without those that are far from any cost.
-    pub fn new(
-        title: impl Into<String>,
-        lines: Vec<ListingLine>,
-        metadata: &Metadata,
-        total_weight: u64,
-    ) -> Self {
+    pub fn new(subject: Subject, lines: Vec<ListingLine>, metadata: &Metadata, total_weight: u64) -> Self {
         let mut is_shown = vec![false; lines.len()];
         for (index, line) in lines.iter().enumerate() {
             if line.cost != Cost::default() {
@@ -67,12 +80,12 @@ impl Listing {
             shown.pop();
         }
         let event = metadata.event.clone();
-        Self { title: title.into(), lines: shown, event, total_weight, columns: None }
+        Self { subject, lines: shown, event, total_weight, columns: None }
     }
 
     /// The costs of a source file's lines; without its text, only the lines that have any.
     pub fn of_source(
-        path: &str,
+        path: &Arc<str>,
         costs: &BTreeMap<u32, Cost>,
         text: Option<&str>,
         metadata: &Metadata,
@@ -82,17 +95,17 @@ impl Listing {
         let mut last = 0;
         for (text, number) in text.unwrap_or_default().lines().zip(1_u32..) {
             let cost = costs.get(&number).copied().unwrap_or_default();
-            lines.push(ListingLine { label: number.to_string(), text: text.to_owned(), cost });
+            lines.push(ListingLine { position: number, text: text.to_owned(), cost });
             last = number;
         }
         // Lines beyond the end of the text are of another version of it.
         let unknown = costs.iter().filter(|(number, _)| **number > last);
         lines.extend(unknown.map(|(number, cost)| ListingLine {
-            label: number.to_string(),
+            position: *number,
             text: String::new(),
             cost: *cost,
         }));
-        Self::new(path, lines, metadata, total_weight)
+        Self::new(Subject::File(path.clone()), lines, metadata, total_weight)
     }
 }
 
@@ -116,16 +129,19 @@ impl fmt::Display for Listing {
             })
             .collect();
         let cells = |line: &Option<ListingLine>| match line {
-            Some(ListingLine { label, cost, .. }) => [
+            Some(ListingLine { position, cost, .. }) => [
                 amount(cost.self_weight),
                 share(cost.self_weight),
                 amount(cost.total_weight),
                 share(cost.total_weight),
-                label.clone(),
+                match self.subject {
+                    Subject::File(_) => position.to_string(),
+                    Subject::Body(_) => format!("{position:#x}"),
+                },
             ],
             None => ["", "", "", "", "…"].map(str::to_owned),
         };
-        let title = printable(&self.title);
+        let title = self.subject.to_string();
         let table = Table {
             heads: ["SELF", "SELF%", "TOTAL", "TOTAL%", ""],
             name_head: &title,
@@ -148,7 +164,7 @@ mod tests {
         let mut metadata = Metadata::default();
         metadata.event = Event::count("page-faults");
         let costs = costs.iter().copied().collect();
-        let listing = Listing::of_source("src/a.c", &costs, text, &metadata, 2_000);
+        let listing = Listing::of_source(&"src/a.c".into(), &costs, text, &metadata, 2_000);
         listing.to_string().lines().map(str::to_owned).collect()
     }
 

@@ -1,8 +1,8 @@
 //! Completes a flame graph that inferno drew with numbers for names.
 //!
-//! Goes once through the document and changes three things: the texts of each frame, which become what the number
-//! stands for; the height, for one more line at the bottom; and that line, the legend. Every text is escaped by the
-//! XML writer.
+//! Goes once through the document and changes four things: the texts of each frame, which become what the number
+//! stands for; the height, for one more line at the bottom; that line, the legend; and the style, so that the word that
+//! opens the search can be seen. Every text is escaped by the XML writer.
 //!
 //! ```text
 //! <svg height=… viewBox=…>                       + LEGEND_HEIGHT
@@ -29,6 +29,8 @@ pub(crate) const FONT_WIDTH: f64 = 0.59;
 
 /// Width that a graph has before its script fits it to the window, as inferno lays it out.
 const IMAGE_WIDTH: f64 = 1200.0;
+/// Inferno shows the word at a tenth of its colour, until the pointer finds it.
+const VISIBLE_SEARCH: &str = "#search { opacity:0.7; }\n";
 const LEGEND_HEIGHT: usize = 20;
 const MARGIN: usize = 10;
 
@@ -69,6 +71,10 @@ pub(crate) fn complete(
             }
             (Event::Empty(rect), Some(height)) if attribute(&rect, "fill")? == "url(#background)" => {
                 writer.write_event(Event::Empty(with_height(&rect, height)?))?;
+            }
+            (Event::End(style), _) if style.name().as_ref() == b"style" => {
+                writer.write_event(Event::Text(BytesText::new(VISIBLE_SEARCH)))?;
+                writer.write_event(Event::End(style))?;
             }
             (event, _) => writer.write_event(event)?,
         }

@@ -243,6 +243,12 @@ fn no_two_kinds_share_a_color_even_under_one_name() {
     ] {
         assert!(document.contains(&format!(">{entry}</text>")), "no legend for {entry}");
     }
+    // The word was there, and could not be seen.
+    let style =
+        document.split("<style").nth(1).and_then(|rest| rest.split("</style>").next()).expect("a style");
+    let opacity = |rule: &str| rule.split_once("opacity:")?.1.split(';').next()?.parse::<f64>().ok();
+    let search = style.lines().filter(|rule| rule.starts_with("#search {")).filter_map(opacity).next_back();
+    assert!(search >= Some(0.6), "{style}");
     let fill = |name: &str| frames.iter().find(|frame| frame.name() == name).expect(name).fill.clone();
     let others = drawn(&draw(&profile(&[(guests(&["y", "x"]), 3)])));
     assert_eq!(others[2].fill, fill("x"), "a function has another color in another graph");

@@ -1,20 +1,18 @@
 //! A function's machine code, disassembled.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use flamewalk::profile::Metadata;
-use flamewalk_flamegraphs::{Body, BodyId, Cost, Listing, ListingLine};
+use flamewalk_flamegraphs::{Body, BodyId, Cost, ListingLine};
 use flamewalk_symbolizer::{CodeAddress, CodeImage, GuestBinary, Symbolizer};
 use iced_x86::{Decoder, DecoderOptions, FastFormatter, Instruction};
 
-use super::{Code, OtherGuest, title, wat};
+use super::{Code, OtherGuest, wat};
 use crate::failure::Failure;
 use crate::guest::{self, CompiledGuest};
 
 /// The compiled code of a guest.
 pub(super) struct MachineCode {
-    path: PathBuf,
     /// `None` for a guest that was compiled ahead of time.
     binary: Option<GuestBinary>,
     text: Vec<u8>,
@@ -36,7 +34,7 @@ impl MachineCode {
         let text = image[parsed.text()].to_vec();
         let binary = binary.map(GuestBinary::from);
         let symbolizer = Symbolizer::new(parsed, "guest", binary.clone(), None).map_err(not_image)?;
-        Ok(Self { path: path.into(), binary, text, symbolizer })
+        Ok(Self { binary, text, symbolizer })
     }
 
     /// Where the function that runs at all of the sampled offsets lies in the text.
@@ -70,13 +68,7 @@ impl Code for MachineCode {
         !body.machine.is_empty()
     }
 
-    fn listing(
-        &mut self,
-        id: &BodyId,
-        body: &Body,
-        metadata: &Metadata,
-        total: u64,
-    ) -> Result<Listing, OtherGuest> {
+    fn lines(&mut self, id: &BodyId, body: &Body) -> Result<Vec<ListingLine>, OtherGuest> {
         let range = self.function(id, body)?;
         let code = self.text.get(range.clone()).unwrap_or_default();
         let mut decoder = Decoder::with_ip(64, code, range.start as u64, DecoderOptions::NONE);
@@ -89,18 +81,15 @@ impl Code for MachineCode {
             formatter.format(&instruction, &mut text);
             // A call that has not returned is known by an offset inside it.
             let mut cost = Cost::default();
-            let bytes = instruction.ip() as u32..instruction.next_ip() as u32;
+            let position = instruction.ip() as u32;
+            let bytes = position..instruction.next_ip() as u32;
             for (_, (_, at)) in body.machine.range(bytes) {
                 cost.self_weight += at.self_weight;
                 cost.total_weight += at.total_weight;
             }
-            lines.push(ListingLine { label: format!("{:#x}", instruction.ip()), text, cost });
+            lines.push(ListingLine { position, text, cost });
         }
-        Ok(Listing::new(title(id), lines, metadata, total))
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
+        Ok(lines)
     }
 }
 

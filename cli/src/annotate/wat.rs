@@ -2,21 +2,19 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use flamewalk::profile::Metadata;
-use flamewalk_flamegraphs::{Body, BodyId, Listing, ListingLine};
+use flamewalk_flamegraphs::{Body, BodyId, ListingLine};
 use flamewalk_symbolizer::GuestBinary;
 use wasmprinter::Print;
 
-use super::{Code, OtherGuest, title};
+use super::{Code, OtherGuest};
 use crate::failure::Failure;
 use crate::guest;
 
 /// The bytecode of a guest.
 pub(super) struct Bytecode {
-    path: PathBuf,
     bytes: Arc<[u8]>,
     binary: GuestBinary,
 }
@@ -24,7 +22,7 @@ pub(super) struct Bytecode {
 impl Bytecode {
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let bytes = guest::read_binary(path)?.ok_or_else(|| Failure::NoBytecode { path: path.into() })?;
-        Ok(Self { path: path.into(), binary: GuestBinary::from(bytes.clone()), bytes })
+        Ok(Self { binary: GuestBinary::from(bytes.clone()), bytes })
     }
 }
 
@@ -33,35 +31,25 @@ impl Code for Bytecode {
         !body.bytecode.is_empty()
     }
 
-    fn listing(
-        &mut self,
-        id: &BodyId,
-        body: &Body,
-        metadata: &Metadata,
-        total: u64,
-    ) -> Result<Listing, OtherGuest> {
+    fn lines(&mut self, id: &BodyId, body: &Body) -> Result<Vec<ListingLine>, OtherGuest> {
         let range = body_range(&self.binary, id, body)?;
         let mut printed = Printed::of(range);
-        // What is broken elsewhere in the guest does not matter.
+        // It fails where the function has ended; and what is broken elsewhere in the guest does not matter.
         let _ = wasmprinter::Config::new().print(&self.bytes, &mut printed);
         printed.end_line();
         let mut costs = body.bytecode.clone();
         let mut lines: Vec<ListingLine> = Vec::new();
         let indent = printed.lines.iter().map(|(_, text)| indentation(text)).min().unwrap_or_default();
-        for (offset, text) in &printed.lines {
+        for &(position, ref text) in &printed.lines {
             // Several lines can be printed at one offset; the cost is that of the first.
-            let cost = costs.remove(offset).unwrap_or_default();
+            let cost = costs.remove(&position).unwrap_or_default();
             let text = text.get(indent..).unwrap_or_default().to_owned();
-            lines.push(ListingLine { label: format!("{offset:#x}"), text, cost });
+            lines.push(ListingLine { position, text, cost });
         }
         if !costs.is_empty() {
             return Err(OtherGuest("samples fell between its instructions"));
         }
-        Ok(Listing::new(title(id), lines, metadata, total))
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
+        Ok(lines)
     }
 }
 
@@ -84,16 +72,17 @@ fn indentation(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// The lines that are printed for a range of offsets, of which nothing else is kept.
+/// The lines that are printed for a range of offsets. Nothing else is kept, and what lies behind it is not printed.
 struct Printed {
     range: Range<u32>,
     lines: Vec<(u32, String)>,
     line: Option<(u32, String)>,
+    is_over: bool,
 }
 
 impl Printed {
     fn of(range: Range<u32>) -> Self {
-        Self { range, lines: Vec::new(), line: None }
+        Self { range, lines: Vec::new(), line: None, is_over: false }
     }
 
     fn end_line(&mut self) {
@@ -108,12 +97,13 @@ impl Print for Printed {
         if let Some((_, line)) = &mut self.line {
             line.push_str(text);
         }
-        Ok(())
+        if self.is_over { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 
     fn start_line(&mut self, offset: Option<usize>) {
         self.end_line();
         let offset = offset.and_then(|offset| u32::try_from(offset).ok());
+        self.is_over = !self.lines.is_empty() && offset.is_some_and(|offset| offset >= self.range.end);
         self.line = offset.filter(|offset| self.range.contains(offset)).map(|offset| (offset, String::new()));
     }
 }

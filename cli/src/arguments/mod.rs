@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use attach::Attach;
 pub(crate) use filter::FilterArguments;
-pub(crate) use reading::{Annotate, Diff, DiffFormat, DiffShape, Merge, Report, ReportBy, View};
+pub(crate) use reading::{Annotate, Diff, DiffFormat, DiffShape, ListFormat, Merge, Report, ReportBy, View};
 pub(crate) use run::Run;
 
 const EXAMPLES: &str = "\
@@ -48,7 +48,7 @@ pub(crate) enum Command {
 pub(crate) struct Outputs {
     /// Where to write the profile; may be given several times. The ending chooses the format: .flamewalk (everything that
     /// is known), .html (report), .svg (flame graph), .folded (folded stacks), .pb.gz (pprof), .json.gz (Firefox
-    /// Profiler), .speedscope.json
+    /// Profiler), .speedscope.json. - is standard output, which gets folded stacks
     #[arg(short, long = "output", value_name = "OUT")]
     pub(crate) outputs: Vec<PathBuf>,
 

@@ -12,6 +12,7 @@ Examples:
   flamewalk report a.flamewalk                          the hottest functions
   flamewalk report a.flamewalk --by label:tenant        what each tenant costs
   flamewalk report a.flamewalk --stack                  how deep the stack was, and in what
+  flamewalk report a.flamewalk --format json --top 3    for a script
   flamewalk report a.flamewalk --focus '^parse' --from 1.5s --to 3s
   flamewalk report a.flamewalk -q -o a.svg -o a.folded  convert
 
@@ -43,9 +44,9 @@ pub(crate) struct Report {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) top: usize,
 
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ListFormat,
 
     /// Print nothing but errors
     #[arg(short, long)]
@@ -53,6 +54,15 @@ pub(crate) struct Report {
 
     #[command(flatten)]
     pub(crate) filter: FilterArguments,
+}
+
+/// How a list of figures is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// For the terminal
+    Text,
+    /// One object with all figures
+    Json,
 }
 
 /// What the rows of a report are.
@@ -83,6 +93,13 @@ Examples:
   flamewalk annotate a.flamewalk parse --source-dir .            source lines with their text
   flamewalk annotate a.flamewalk parse --wat --guest guest.wasm  instructions of the bytecode
   flamewalk annotate a.flamewalk parse --machine --guest guest.wasm
+  flamewalk annotate a.flamewalk parse --format json             for a script
+
+JSON is one object. `function`, `self_weight`, `self_share`, `total_weight` and `total_share` are the function's;
+`listings` has a file (`file`), or with --wat and --machine a function of the guest (`module`, `function_index`), each with
+its `lines`: `line`, a number, or `offset`, in bytes of the guest's binary or of the text of its machine code; `text`; and
+the same four figures. `no_line` is what fell on no known source line. Weights are in the unit of `event`, shares are of
+the whole profile's `weight`, from 0 to 1. The rest is as in `report --format json`.
 
 Exit status: 0; 125 if flamewalk could not do what it was asked to.";
 
@@ -114,6 +131,10 @@ pub(crate) struct Annotate {
     /// Show the function's machine code; a guest that is a binary is compiled again as `run` does
     #[arg(long, requires = "guest", conflicts_with = "wat")]
     pub(crate) machine: bool,
+
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ListFormat,
 
     /// The guest that was profiled: .wasm, .wat, or for --machine .cwasm, which is not run
     #[arg(long, value_name = "FILE")]

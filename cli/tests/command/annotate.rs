@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use flamewalk_guests::{Guest, as_component};
+use serde_json::Value;
 
 use crate::finish;
 use crate::support::{Folded, Folder, Outcome, flamewalk, flamewalk_run};
@@ -60,13 +61,17 @@ fn lines_and_instructions_have_the_functions_share() {
     // Without the sources the figures are the same.
     let bare = annotate(&native, "loopy", &[]).stdout;
     assert_eq!(sums(&bare), sums(&listing));
+    has_the_same_as_json(&native, "loopy", &[]);
+    has_the_same_as_json(&native, "loopy", &["--source-dir", sources.to_str().unwrap()]);
 
-    for (option, text) in [("--wat", "br_if 0"), ("--machine", "push rbp")] {
+    for (option, text) in [("--wat", "br_if 0"), ("--machine", "imul ")] {
         let outcome = annotate(&native, "loopy", &[option, "--guest", guest]);
         assert_eq!(outcome.status, Some(0), "{outcome:?}");
         assert!(outcome.stdout.contains(text), "{outcome:?}");
         let (own, _, lines) = sums(&outcome.stdout);
-        assert!(lines > 1 && is_close(own, folded.share(in_loopy), lines), "{own} {outcome:?}");
+        // A loop that waits for one instruction has all samples there.
+        assert!(lines > 0 && is_close(own, folded.share(in_loopy), lines), "{own} {outcome:?}");
+        has_the_same_as_json(&native, "loopy", &[option, "--guest", guest]);
     }
     // One that only calls: the total is that of its calls.
     let outcome = annotate(&native, "_start", &["--wat", "--guest", guest]);
@@ -75,6 +80,53 @@ fn lines_and_instructions_have_the_functions_share() {
     assert!(is_close(total, has, lines), "{total} {has} {outcome:?}");
     let call = outcome.stdout.lines().find(|line| line.contains("call $loopy"));
     assert!(call.is_some_and(|line| line.contains('%')), "{outcome:?}");
+}
+
+/// The JSON has the lines of the text, each with the same figures; and the function's own, which the lines add up to.
+fn has_the_same_as_json(profile: &Path, function: &str, options: &[&str]) {
+    let text = annotate(profile, function, options).stdout;
+    let outcome = annotate(profile, function, &[options, &["--format", "json"]].concat());
+    assert_eq!((outcome.status, &*outcome.stderr), (Some(0), ""), "{outcome:?}");
+    let json: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&json["format"], &json["function"]), (&"flamewalk annotation 1".into(), &function.into()));
+    let whole = json["weight"].as_u64().unwrap();
+    let percent = |of: &Value, which: &str| {
+        let weight = of[format!("{which}_weight")].as_u64().unwrap();
+        let share = of[format!("{which}_share")].as_f64().unwrap();
+        assert!((share - weight as f64 / whole as f64).abs() < 1e-12, "{of}");
+        format!("{:.2}%", 100.0 * share)
+    };
+    let head = format!("{function}: self {}, total {}", percent(&json, "self"), percent(&json, "total"));
+    assert_eq!(text.lines().next(), Some(&*head));
+
+    let mut lines = text.lines().skip(1).filter(|line| line.contains("  |") && !line.contains("…  |"));
+    let mut own = 0;
+    for listing in json["listings"].as_array().unwrap() {
+        let is_source = listing["file"].is_string();
+        assert!(is_source || listing["function_index"].is_u64(), "{listing}");
+        for line in listing["lines"].as_array().unwrap() {
+            let shown = lines.next().unwrap_or_else(|| panic!("{line} is not in {text}"));
+            let (figures, source) = shown.split_once('|').unwrap();
+            let position = match is_source {
+                true => line["line"].to_string(),
+                false => format!("{:#x}", line["offset"].as_u64().unwrap()),
+            };
+            assert!(figures.trim_end().ends_with(&position), "{line} is not {shown}");
+            assert_eq!(line["text"].as_str().unwrap().replace('\t', "    "), source);
+            own += line["self_weight"].as_u64().unwrap();
+            for which in ["self", "total"] {
+                let percent = percent(line, which);
+                assert!(line[format!("{which}_weight")] == 0 || figures.contains(&percent), "{shown}");
+            }
+        }
+    }
+    assert_eq!(lines.next(), None, "all lines are in {json}");
+    if options.contains(&"--wat") || options.contains(&"--machine") {
+        assert!(own >= json["self_weight"].as_u64().unwrap() && json.get("no_line").is_none(), "{json}");
+    } else {
+        let no_line = json["no_line"]["self_weight"].as_u64().unwrap();
+        assert_eq!(own + no_line, json["self_weight"].as_u64().unwrap(), "{json}");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn read(command: &str, profile: &Path, options: &[&str]) -> Outcome {
 }
 
 fn json(profile: &Path, options: &[&str]) -> Value {
-    serde_json::from_str(&read("report", profile, &[&["--json"], options].concat()).stdout).unwrap()
+    serde_json::from_str(&read("report", profile, &[&["--format", "json"], options].concat()).stdout).unwrap()
 }
 
 #[test]
@@ -141,6 +141,31 @@ fn merging_adds_up() {
     assert!(outcome.stderr.contains("merged from 3 profiles"), "{outcome:?}");
     let report = json(&merged, &[]);
     assert_eq!((&report["weight"], &report["samples"]), (&3_333.into(), &12.into()));
+}
+
+/// What draws folded stacks reads them from a pipe: nothing else may be there.
+#[test]
+fn folded_stacks_go_to_standard_output() {
+    let folder = Folder::new();
+    let path = made(&folder);
+    let expected = "main 1\nmain;parse 10\nmain;parse;[host] env.write 1000\nmain;parse;parse 100\n";
+    let outcome = read("report", &path, &["-o", "-"]);
+    assert_eq!(outcome.stdout, expected);
+    assert_eq!(read("merge", &path, &["-q", "-o", "-"]).stdout, expected);
+
+    // What is there is not cut off, as it is in files.
+    let output = folder.path("all.txt");
+    std::fs::write(&output, "before\n").unwrap();
+    let appended = std::fs::OpenOptions::new().append(true).open(&output).unwrap();
+    let mut command = flamewalk("report");
+    let status = command.arg(&path).args(["-q", "-o", "-"]).stdout(appended).status().unwrap();
+    assert!(status.success());
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), format!("before\n{expected}"));
+    // Nor is a file of that name made.
+    assert!(!Path::new("-").exists());
+    let other = folder.path("a.collapsed");
+    read("report", &path, &["-q", "-o", other.to_str().unwrap()]);
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), expected);
 }
 
 /// Standard input, and a reader of standard output that has seen enough.

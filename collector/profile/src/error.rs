@@ -57,7 +57,7 @@ pub enum ProfileError {
         text: String,
     },
     /// A file name whose ending stands for no format of profiles.
-    #[error("`{}` ends like no profile format; the endings are {}", path.display(), Format::endings())]
+    #[error("`{}` ends like no profile format; the endings are {}", path.display(), Format::known_endings())]
     UnknownEnding {
         /// The path.
         path: PathBuf,

@@ -7,7 +7,7 @@
 //!
 //! | in the file | what |
 //! |---|---|
-//! | threads | those of the samples, once for each set of labels on them, which is in the name; each with tables of its own |
+//! | threads | those of the samples, once for each set of labels on them, which is in the name (if there are more than a hundred, the lighter ones of a thread are together, as `other labels`); each with tables of its own |
 //! | functions | the shown names ([`Names`](crate::Names)) with their files; the library is the guest module |
 //! | frames | line, column, how deep they were inlined, and the bytecode offset as address |
 //! | categories | `Guest`, `Host call`, `Builtin`, `Host`; `Other` for missing frames |

@@ -25,12 +25,17 @@ impl Format {
 
     /// How the names of its files end.
     pub fn ending(self) -> &'static str {
+        self.endings()[0]
+    }
+
+    /// All endings that stand for it, the usual one first: other tools call the same otherwise.
+    pub fn endings(self) -> &'static [&'static str] {
         match self {
-            Self::Native => ".flamewalk",
-            Self::Pprof => ".pb.gz",
-            Self::Firefox => ".json.gz",
-            Self::Speedscope => ".speedscope.json",
-            Self::Folded => ".folded",
+            Self::Native => &[".flamewalk"],
+            Self::Pprof => &[".pb.gz", ".pprof"],
+            Self::Firefox => &[".json.gz"],
+            Self::Speedscope => &[".speedscope.json"],
+            Self::Folded => &[".folded", ".collapsed"],
         }
     }
 
@@ -40,13 +45,14 @@ impl Format {
     /// [`ProfileError::UnknownEnding`] if it ends in no way that a format is known by.
     pub fn of_path(path: &Path) -> Result<Self, ProfileError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        let format = Self::ALL.into_iter().find(|format| name.ends_with(format.ending()));
+        let is_meant = |format: &Self| format.endings().iter().any(|ending| name.ends_with(ending));
+        let format = Self::ALL.into_iter().find(is_meant);
         format.ok_or_else(|| ProfileError::UnknownEnding { path: path.to_owned() })
     }
 
-    /// All endings, for messages.
-    pub(crate) fn endings() -> String {
-        Self::ALL.map(Self::ending).join(", ")
+    /// The endings of all formats, for messages.
+    pub(crate) fn known_endings() -> String {
+        Self::ALL.map(|format| format.endings().join(", ")).join(", ")
     }
 }
 
@@ -138,8 +144,10 @@ mod tests {
     #[test]
     fn a_file_name_asks_for_a_format() {
         for format in Format::ALL {
-            let path = format!("some.dir/p.{}{}", "other", format.ending().to_uppercase());
-            assert_eq!(Format::of_path(Path::new(&path)).unwrap(), format);
+            for ending in format.endings() {
+                let path = format!("some.dir/p.{}{}", "other", ending.to_uppercase());
+                assert_eq!(Format::of_path(Path::new(&path)).unwrap(), format);
+            }
         }
         for path in ["profile", "profile.svg", "flamewalk", "dir.folded/", ""] {
             match Format::of_path(Path::new(path)) {

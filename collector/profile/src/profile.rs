@@ -147,35 +147,47 @@ impl Profile {
         if let Some(id) = frames.iter().find(|id| id.index() >= self.frames.len()) {
             return Err(ProfileError::UnknownFrame { id: id.index(), frames: self.frames.len() });
         }
+        self.check(origin, tally)?;
+        let index = match self.stacks.get_index_of(frames) {
+            Some(index) => index,
+            None => self.stacks.insert_full(frames.into(), OnStack::default()).0,
+        };
+        let id = StackId(u32::try_from(index).expect("2³² stacks fit no memory"));
+        self.add_checked(id, origin, tally);
+        Ok(id)
+    }
+
+    /// The same for a stack that is there already, whose frames need not be looked at again.
+    pub(crate) fn add_to(&mut self, id: StackId, origin: Origin, tally: Tally) -> Result<(), ProfileError> {
+        self.check(origin, tally)?;
+        self.add_checked(id, origin, tally);
+        Ok(())
+    }
+
+    /// Whether samples can be added.
+    fn check(&self, origin: Origin, tally: Tally) -> Result<(), ProfileError> {
         if let Some(id) = origin.thread.filter(|id| id.index() >= self.threads.len()) {
             return Err(ProfileError::UnknownThread { id: id.index(), threads: self.threads.len() });
         }
         if origin.labels.index() >= self.labels.len() {
             return Err(ProfileError::UnknownLabels { id: origin.labels.index(), labels: self.labels.len() });
         }
-        let sum = |what, total: u64, added| {
-            total.checked_add(added).ok_or(ProfileError::Overflow { what, total, added })
-        };
-        let total = Tally {
-            samples: sum("samples", self.total.samples, tally.samples)?,
-            weight: sum("weight", self.total.weight, tally.weight)?,
-        };
-        // No part exceeds the total, which was just checked.
-        let add = |present: &mut Tally| {
+        for (what, total, added) in
+            [("samples", self.total.samples, tally.samples), ("weight", self.total.weight, tally.weight)]
+        {
+            total.checked_add(added).ok_or(ProfileError::Overflow { what, total, added })?;
+        }
+        Ok(())
+    }
+
+    fn add_checked(&mut self, id: StackId, origin: Origin, tally: Tally) {
+        let (_, on_stack) = self.stacks.get_index_mut(id.index()).expect("a stack of this profile");
+        let on_sample = self.samples.entry((id, origin)).or_default();
+        // No part exceeds the total, which was checked.
+        for present in [&mut on_stack.tally, on_sample, &mut self.total] {
             present.samples += tally.samples;
             present.weight += tally.weight;
-        };
-        let index = match self.stacks.get_full_mut(frames) {
-            Some((index, _, present)) => {
-                add(&mut present.tally);
-                index
-            }
-            None => self.stacks.insert_full(frames.into(), OnStack { tally, headroom: None }).0,
-        };
-        let id = StackId(u32::try_from(index).expect("2³² stacks fit no memory"));
-        add(self.samples.entry((id, origin)).or_default());
-        self.total = total;
-        Ok(id)
+        }
     }
 
     /// Notes how much room the execution stack had when a stack was sampled; the extremes are kept.

@@ -2,9 +2,9 @@
 //!
 //! # How a profile is written
 //! One sampled profile for each thread and each set of labels on it, which are in its name; its samples in the order of
-//! their slices of time. A frame is a function: a
-//! shown name ([`Names`]), with its file if all frames of that name have the same. Weights are nanoseconds,
-//! or without unit. They are whole numbers of any size; speedscope itself computes with the 53 bits of JavaScript.
+//! their slices of time. If there are more than a hundred such sets, the lighter ones of a thread are together, as
+//! `other labels`, and not read back. A frame is a function: a shown name ([`Names`]), with its file if all frames of
+//! that name have the same. Weights are nanoseconds, or without unit. They are whole numbers of any size; speedscope itself computes with the 53 bits of JavaScript.
 //!
 //! The format has no place for a few things that comparisons need. They stand in members that its importer skips:
 //! `event`, the name of the event; in each profile `thread`, `labels`, and `counts`, the number of samples behind each

@@ -10,21 +10,51 @@ const NONE = -1;
 
 /** Reads what stands in the page: Base64 of gzip of the length of the JSON, the JSON and the columns. */
 async function readDataset(base64) {
-  const text = atob(base64.trim());
-  const packed = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([fromBase64(base64.trim())]).stream().pipeThrough(new DecompressionStream("gzip"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const length = new DataView(bytes.buffer).getUint32(0, true);
   const json = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
-  return new Dataset(json, readColumns(bytes, 4 + length, json.columns));
+  return new Dataset(json, new Columns(bytes.subarray(4 + length), json.columns));
 }
 
-/** Unsigned LEB128, as many numbers as the index says, column by column. */
-function readColumns(bytes, position, index) {
-  const columns = {};
-  for (const [name, length] of index) {
-    const column = new Float64Array(length);
+function fromBase64(text) {
+  // Not in all browsers before 2026.
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}
+
+/**
+ * Columns of numbers in unsigned LEB128, one after the other. Most are decoded only when something is shown that needs
+ * them: a page that opens has to show a graph first.
+ */
+class Columns {
+  /** `index` has the name of each column, how many numbers it has, and how many bytes. */
+  constructor(bytes, index) {
+    this.bytes = bytes;
+    this.places = new Map();
+    let position = 0;
+    for (const [name, length, size] of index) {
+      this.places.set(name, { length, size, position });
+      position += size;
+    }
+  }
+
+  /** A column of numbers below 2^31, each plus `offset`. */
+  small(name, offset = 0) {
+    return this.read(name, Int32Array, offset);
+  }
+
+  /** A column of any numbers, each plus `offset`. */
+  numbers(name, offset = 0) {
+    return this.read(name, Float64Array, offset);
+  }
+
+  read(name, Kind, offset) {
+    const { bytes } = this;
+    let { length, size, position } = this.places.get(name) ?? { length: 0, size: 0, position: 0 };
+    // Each number is one byte.
+    if (size === length && offset === 0) return new Kind(bytes.subarray(position, position + size));
+    const column = new Kind(length);
     for (let i = 0; i < length; i++) {
       let byte = bytes[position++];
       let number = byte & 0x7f;
@@ -32,11 +62,10 @@ function readColumns(bytes, position, index) {
         byte = bytes[position++];
         number += (byte & 0x7f) * scale;
       }
-      column[i] = number;
+      column[i] = number + offset;
     }
-    columns[name] = column;
+    return column;
   }
-  return columns;
 }
 
 class Dataset {
@@ -45,37 +74,37 @@ class Dataset {
     this.names = json.functions.names;
     this.isComparison = json.changes !== null;
     this.sides = this.isComparison ? 2 : 1;
-    /** In a comparison, by call: position in the hues. */
-    this.callHue = columns.callHue;
 
     /** By call: function twice, and one more for an inlined copy. */
-    this.callKey = Int32Array.from(columns.callFunction);
-    this.calls = readPreorder(columns.callRise);
-    this.paths = readPreorder(columns.pathRise);
-    this.pathPlace = Int32Array.from(columns.pathPlace);
-    this.pathCall = Int32Array.from(columns.pathCall);
+    this.callKey = columns.small("callFunction");
+    this.calls = readPreorder(columns.small("callRise"));
+    this.paths = readPreorder(columns.small("pathRise"));
+    this.pathCall = columns.small("pathCall");
     for (let path = 0; path < this.pathCall.length; path++) {
       const parent = this.paths.parent[path];
       if (parent !== NONE) this.pathCall[path] += this.pathCall[parent];
     }
-    /** By place; what is not known is `NONE`. */
-    this.placeFile = columns.placeFile.map((text) => text - 1);
-    this.placeLine = columns.placeLine;
-    this.placeModule = columns.placeModule.map((text) => text - 1);
-    this.placeBytecode = columns.placeBytecode.map((offset) => offset - 1);
-
-    this.samplePath = columns.samplePath;
+    this.samplePath = columns.small("samplePath");
     for (let i = 1; i < this.samplePath.length; i++) this.samplePath[i] += this.samplePath[i - 1];
-    this.sampleProfile = columns.sampleProfile;
-    this.sampleThread = columns.sampleThread.map((thread) => thread - 1);
-    this.sampleLabels = columns.sampleLabels;
-    this.sampleSlice = columns.sampleSlice.map((slice) => slice - 1);
-    this.sampleCount = columns.sampleCount;
-    this.sampleWeight = columns.sampleWeight;
+    this.sampleProfile = columns.small("sampleProfile");
+    this.sampleCount = columns.numbers("sampleCount");
+    this.sampleWeight = columns.numbers("sampleWeight");
 
-    this.outermost = this.findOutermost();
-    this.inHostCall = this.findHostCalls();
-    this.pathsByCall = null;
+    const later = (name, make) => lazy(this, name, make);
+    /** In a comparison, by call: position in the hues. */
+    later("callHue", () => columns.small("callHue"));
+    later("pathPlace", () => columns.small("pathPlace"));
+    /** By place; what is not known is `NONE`. */
+    later("placeFile", () => columns.small("placeFile", -1));
+    later("placeLine", () => columns.numbers("placeLine"));
+    later("placeModule", () => columns.small("placeModule", -1));
+    later("placeBytecode", () => columns.numbers("placeBytecode", -1));
+    later("sampleThread", () => columns.small("sampleThread", -1));
+    later("sampleLabels", () => columns.small("sampleLabels"));
+    later("sampleSlice", () => columns.numbers("sampleSlice", -1));
+    later("outermost", () => this.findOutermost());
+    later("inHostCall", () => this.findHostCalls());
+    later("pathsByCall", () => groupBy(this.pathCall, this.callKey.length));
   }
 
   nameOf(key) {
@@ -95,13 +124,13 @@ class Dataset {
   /** By call: whether no caller of it is the same function. Each stack has one such call of each of its functions. */
   findOutermost() {
     const outermost = new Uint8Array(this.callKey.length);
-    const open = new Int32Array(this.names.length);
-    const above = [];
+    /** By function: behind the last call below the outermost one that was found last. */
+    const closed = new Int32Array(this.names.length);
     for (let call = 0; call < outermost.length; call++) {
-      while (above.length > this.calls.depth[call]) open[above.pop()]--;
-      const name = this.callKey[call] >> 1;
-      outermost[call] = open[name]++ === 0 ? 1 : 0;
-      above.push(name);
+      const number = this.callKey[call] >> 1;
+      if (call < closed[number]) continue;
+      outermost[call] = 1;
+      closed[number] = this.calls.end[call];
     }
     return outermost;
   }
@@ -120,27 +149,38 @@ class Dataset {
 
   /** The paths of a call. */
   pathsOf(call) {
-    this.pathsByCall ??= groupBy(this.pathCall, this.callKey.length);
     const { start, items } = this.pathsByCall;
     return items.subarray(start[call], start[call + 1]);
   }
 }
 
-/** Depth, parent and end of each node, from how far each rises above the deepest that could follow the one before. */
+/** Gives an object a property that is made when it is first asked for. */
+function lazy(object, name, make) {
+  Object.defineProperty(object, name, {
+    configurable: true,
+    get() {
+      const value = make();
+      Object.defineProperty(object, name, { value });
+      return value;
+    },
+  });
+}
+
+/** Parent and end of each node, from how far each rises above the deepest that could follow the one before. */
 function readPreorder(rises) {
-  const length = rises.length;
-  const depth = new Int32Array(length);
+  const { length } = rises;
   const parent = new Int32Array(length);
-  const end = new Int32Array(length);
-  const above = [];
+  const end = new Int32Array(length).fill(length);
+  let above = NONE;
   for (let node = 0; node < length; node++) {
-    for (let rise = rises[node]; rise > 0; rise--) end[above.pop()] = node;
-    depth[node] = above.length;
-    parent[node] = above.length ? above[above.length - 1] : NONE;
-    above.push(node);
+    for (let rise = rises[node]; rise > 0; rise--) {
+      end[above] = node;
+      above = parent[above];
+    }
+    parent[node] = above;
+    above = node;
   }
-  for (const node of above) end[node] = length;
-  return { depth, parent, end };
+  return { parent, end };
 }
 
 /** The positions of `groups` by their value: those of group g lie from `start[g]` to `start[g + 1]`. */

@@ -15,8 +15,8 @@ class Details {
 
   show(branch) {
     if (!branch) {
-      const hint = paragraph("hint", "Choose a frame to see its figures, lines and offsets.");
-      this.element.replaceChildren(hint, ...this.paths());
+      const hints = [...this.explanation(), "Choose a frame to see its figures, lines and offsets."];
+      this.element.replaceChildren(...hints.map((hint) => paragraph("hint", hint)), ...this.paths());
       return;
     }
     const { report } = this;
@@ -31,6 +31,26 @@ class Details {
     }
     this.element.replaceChildren(...parts);
     this.element.scrollTop = 0;
+  }
+
+  /** What one sees, for somebody who has not seen such a graph before. */
+  explanation() {
+    const { report } = this;
+    const { view, icicle, reversed, heavy } = report.state;
+    const measure = report.amounts.isTime ? "time" : report.amounts.event;
+    if (view === "sandwich") {
+      return [`Above is what calls the function, below is what it calls. Widths are shares of the function's ${measure}.`];
+    }
+    const [caller, callee] = icicle === reversed ? ["below", "above"] : ["above", "below"];
+    const order = heavy ? "Neighbours are in the order of their widths" : "Neighbours are in the order of their names";
+    const width = `Each frame is a function, as wide as the ${measure} that was spent in it and in what it calls.`;
+    const colors = report.isDifference
+      ? "Colours and marks say what changed beyond noise, and are explained at the bottom."
+      : "Colours say what kind of code it is.";
+    const end = reversed
+      ? `The first row has the functions in which ${measure} was spent; ${caller} each is what called it.`
+      : `${caller === "below" ? "Below" : "Above"} it is its caller, ${callee} it what it calls.`;
+    return [reversed ? `${end} Widths are ${measure}.` : `${width} ${end}`, `${order}, not of time. ${colors}`];
   }
 
   /** In a difference, the call paths that explain it. */

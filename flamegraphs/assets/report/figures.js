@@ -21,11 +21,14 @@ class Tallies {
   /** With the figures of all nodes below added to each node. */
   accumulated(parent) {
     const total = new Tallies(0);
-    total.weight = this.weight.slice();
-    total.count = this.count.slice();
+    const [weight, count] = [this.weight.slice(), this.count.slice()];
     for (let node = parent.length - 1; node >= 0; node--) {
-      if (parent[node] !== NONE) total.add(parent[node], total, node);
+      const above = parent[node];
+      if (above === NONE) continue;
+      weight[above] += weight[node];
+      count[above] += count[node];
     }
+    [total.weight, total.count] = [weight, count];
     return total;
   }
 }
@@ -34,39 +37,61 @@ class Figures {
   /** `mask` says for each sample whether it counts. */
   constructor(dataset, mask) {
     this.dataset = dataset;
+    this.mask = mask;
     const length = dataset.isComparison ? VANISHED + 1 : 1;
-    const perSide = (make) => Array.from({ length }, (_, side) => make(side));
-    this.perSide = perSide;
-    this.pathSelf = perSide(() => new Tallies(dataset.pathPlace.length));
-    this.whole = perSide(() => ({ weight: 0, count: 0 }));
-    const sides = dataset.json.profiles.map((_, profile) => dataset.sideOf(profile));
-    for (let sample = 0; sample < dataset.samplePath.length; sample++) {
+    this.perSide = (make) => Array.from({ length }, (_, side) => make(side));
+    const { calls, callKey, pathCall, samplePath } = dataset;
+    this.self = this.perSide(() => new Tallies(callKey.length));
+    this.addSamples(this.self, (sample) => pathCall[samplePath[sample]]);
+    const total = (side) => this.self[side].accumulated(calls.parent);
+    this.total = this.perSide((side) => (side === VANISHED ? null : total(side)));
+    this.whole = this.perSide((side) => this.sum(side));
+    if (length <= VANISHED) return;
+    // What fell on calls of the base that the new build does not have. Shares are those of the base.
+    const [base, now, vanished] = [this.self[0], this.total[1], this.self[VANISHED]];
+    for (let call = 0; call < callKey.length; call++) if (now.weight[call] === 0) vanished.add(call, base, call);
+    this.total[VANISHED] = total(VANISHED);
+    this.whole[VANISHED] = this.whole[0];
+  }
+
+  /** Adds each sample that counts to the tallies of its side, at the node that `nodeOf` gives. */
+  addSamples(tallies, nodeOf) {
+    const { dataset, mask } = this;
+    const { sampleProfile, sampleWeight, sampleCount } = dataset;
+    const ofProfile = dataset.json.profiles.map((_, profile) => tallies[dataset.sideOf(profile)]);
+    for (let sample = 0; sample < mask.length; sample++) {
       if (!mask[sample]) continue;
-      const side = sides[dataset.sampleProfile[sample]];
-      const path = dataset.samplePath[sample];
-      const [weight, count] = [dataset.sampleWeight[sample], dataset.sampleCount[sample]];
-      this.pathSelf[side].weight[path] += weight;
-      this.pathSelf[side].count[path] += count;
-      this.whole[side].weight += weight;
-      this.whole[side].count += count;
-    }
-    const { pathCall, calls, callKey } = dataset;
-    [this.self, this.total] = [[], []];
-    for (let side = 0; side < length; side++) {
-      if (side === VANISHED) this.findVanished();
-      this.self[side] = new Tallies(callKey.length);
-      for (let path = 0; path < pathCall.length; path++) this.self[side].add(pathCall[path], this.pathSelf[side], path);
-      this.total[side] = this.self[side].accumulated(calls.parent);
+      const { weight, count } = ofProfile[sampleProfile[sample]];
+      const node = nodeOf(sample);
+      weight[node] += sampleWeight[sample];
+      count[node] += sampleCount[sample];
     }
   }
 
-  /** What fell on paths of the base whose calls the new build does not have. Shares are those of the base. */
-  findVanished() {
-    const { pathCall } = this.dataset;
-    for (let path = 0; path < pathCall.length; path++) {
-      if (this.total[1].weight[pathCall[path]] === 0) this.pathSelf[VANISHED].add(path, this.pathSelf[0], path);
+  /** Everything that counts on a side: what is above all roots. */
+  sum(side) {
+    const { end } = this.dataset.calls;
+    const sum = { weight: 0, count: 0 };
+    for (let call = 0; side !== VANISHED && call < end.length; call = end[call]) {
+      sum.weight += this.total[side].weight[call];
+      sum.count += this.total[side].count[call];
     }
-    this.whole[VANISHED] = this.whole[0];
+    return sum;
+  }
+
+  /** Self by path. */
+  get pathSelf() {
+    return (this.selfOfPaths ??= this.countPaths());
+  }
+
+  countPaths() {
+    const { pathCall, samplePath } = this.dataset;
+    const self = this.perSide(() => new Tallies(pathCall.length));
+    this.addSamples(self, (sample) => samplePath[sample]);
+    for (let path = 0; self.length > VANISHED && path < pathCall.length; path++) {
+      if (this.total[1].weight[pathCall[path]] === 0) self[VANISHED].add(path, self[0], path);
+    }
+    return self;
   }
 
   /** A weight of a side as a share of all that counts there. */
@@ -110,23 +135,19 @@ class Figures {
       if (!files.has(file)) files.set(file, new Map());
       const lines = files.get(file);
       const number = placeLine[place];
-      if (!lines.has(number)) lines.set(number, { number, open: 0, self: 0, total: 0, count: 0 });
+      if (!lines.has(number)) lines.set(number, { number, end: 0, self: 0, total: 0, count: 0 });
       return lines.get(number);
     });
-    const above = [];
+    const [self, total] = [this.pathSelf[side], this.pathTotal[side]];
     for (let path = 0; path < pathPlace.length; path++) {
-      while (above.length > paths.depth[path]) {
-        const left = above.pop();
-        if (left) left.open--;
-      }
       const line = lineOfPlace[pathPlace[path]];
-      above.push(line);
       if (!line) continue;
-      line.self += this.pathSelf[side].weight[path];
-      if (line.open++ === 0) {
-        line.total += this.pathTotal[side].weight[path];
-        line.count += this.pathTotal[side].count[path];
-      }
+      line.self += self.weight[path];
+      // Below a path of the same line, all is counted already.
+      if (path < line.end) continue;
+      line.end = paths.end[path];
+      line.total += total.weight[path];
+      line.count += total.count[path];
     }
     return files;
   }

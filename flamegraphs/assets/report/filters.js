@@ -97,6 +97,7 @@ class Filters {
     ]);
     const isRange = state.from !== null || state.to !== null;
     const mask = new Uint8Array(dataset.samplePath.length);
+    if (!isFiltered(state)) return mask.fill(1);
     for (let sample = 0; sample < mask.length; sample++) {
       const profile = dataset.sampleProfile[sample];
       const thread = dataset.sampleThread[sample];

@@ -31,7 +31,8 @@ class Graph {
     this.spacer = document.createElement("div");
     element.replaceChildren(this.canvas, this.spacer);
     element.addEventListener("scroll", () => this.paint());
-    new ResizeObserver(() => this.resize()).observe(element);
+    // It also reports the size that the first graph was drawn in.
+    new ResizeObserver(() => this.hasSize || this.resize()).observe(element);
     this.listenToPointer();
     this.canvas.addEventListener("keydown", (event) => this.onKey(event));
     this.canvas.addEventListener("focus", () => this.paint());
@@ -59,20 +60,25 @@ class Graph {
     if (turned) this.element.scrollTop = growsUp ? this.element.scrollHeight : 0;
   }
 
+  get hasSize() {
+    const { clientWidth, clientHeight } = this.element;
+    return this.width === clientWidth && this.height === clientHeight && this.ratio === window.devicePixelRatio;
+  }
+
   resize() {
     if (!this.tree || this.element.clientWidth === 0) return;
-    const ratio = window.devicePixelRatio;
+    this.ratio = window.devicePixelRatio;
     this.width = this.element.clientWidth;
     this.height = this.element.clientHeight;
-    this.canvas.width = Math.round(this.width * ratio);
-    this.canvas.height = Math.round(this.height * ratio);
+    this.canvas.width = Math.round(this.width * this.ratio);
+    this.canvas.height = Math.round(this.height * this.ratio);
     this.canvas.style.width = `${this.width}px`;
     this.canvas.style.height = `${this.height}px`;
     this.layOut();
   }
 
   layOut() {
-    this.rows = layOut(this.tree, this.visible, this.width);
+    this.rows = layOut(this.tree, this.visible, this.width, 1 / this.ratio);
     this.contentHeight = Math.max(this.height, this.rows.length * ROW_HEIGHT);
     this.spacer.style.height = `${this.contentHeight - this.height}px`;
     this.paint();
@@ -87,7 +93,7 @@ class Graph {
     if (!this.tree) return;
     const { colors } = this.report;
     const context = this.canvas.getContext("2d", { alpha: false });
-    context.setTransform(window.devicePixelRatio, 0, 0, window.devicePixelRatio, 0, 0);
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.fillStyle = colors.background;
     context.fillRect(0, 0, this.width, this.height);
     context.font = FONT;
@@ -112,13 +118,14 @@ class Graph {
     context.fillStyle = matched ? colors.match : this.report.color(branch);
     // A gap between neighbours, unless it would be most of them.
     context.fillRect(x, y, width > 3 ? width - 1 : width, ROW_HEIGHT - 1);
+    // Names can be read whatever is searched for.
+    context.globalAlpha = 1;
     const room = width - 2 * TEXT_PADDING;
     if (room > 14) {
       context.fillStyle = colors.text;
       const text = this.report.mark(branch) + this.report.name(branch);
       context.fillText(fit(context, text, room), x + TEXT_PADDING, y + ROW_HEIGHT / 2);
     }
-    context.globalAlpha = 1;
   }
 
   outline(context, rect, color, thickness) {
@@ -260,11 +267,11 @@ class Graph {
 
 /** The start of a text that fits, with an ellipsis if that is not all of it. */
 function fit(context, whole, room) {
-  // No frame is wide enough for more, and measuring a name of any length takes its time.
-  const text = whole.slice(0, 1000);
+  // Measuring takes its time, and hardly a letter is narrower than two pixels.
+  const text = whole.slice(0, Math.ceil(room / 2));
   const width = context.measureText(text).width;
-  if (width <= room) return text;
-  let length = Math.floor((text.length * room) / width);
+  if (width <= room && text.length === whole.length) return text;
+  let length = Math.min(text.length, Math.floor((text.length * room) / width));
   while (length > 0 && context.measureText(`${text.slice(0, length)}…`).width > room) length--;
   return length > 0 ? `${text.slice(0, length)}…` : "";
 }

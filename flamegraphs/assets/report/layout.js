@@ -1,16 +1,14 @@
 // Where frames are drawn: the branches of a tree that are wide enough in a window, as rectangles by row.
 
-/** Narrower frames are not drawn one by one, nor what is behind them: half a pixel. */
-const MIN_WIDTH = 0.5;
-
 /** The part of the root's width that is visible, from 0 to 1. */
 const EVERYTHING = Object.freeze({ from: 0, to: 1 });
 
 /**
  * Rows of `{ branch, depth, x, width }` in pixels, from left to right; the first row is the root's. Neighbours that are
- * too narrow are together one rectangle without a branch, with their number as `hidden`.
+ * narrower than `narrowest`, a pixel of the screen, are together one rectangle without a branch, with their number as
+ * `hidden`; what is behind them is left out.
  */
-function layOut(tree, visible, pixels) {
+function layOut(tree, visible, pixels, narrowest) {
   const rows = [];
   const root = tree.root;
   if (root.width === 0) return rows;
@@ -30,13 +28,13 @@ function layOut(tree, visible, pixels) {
     for (const child of next.branch.children) {
       const end = child.start + child.width;
       const its = rect(child, child.depth, child.start, end, 0);
-      if (its.width >= MIN_WIDTH) above.push(its);
-      if (its.width <= 0 || its.width >= MIN_WIDTH) narrow = null;
+      if (its.width >= narrowest) above.push(its);
+      if (its.width <= 0 || its.width >= narrowest) narrow = null;
       else if (narrow) Object.assign(narrow, rect(null, child.depth, narrow.start, end, narrow.hidden + 1));
       else above.push((narrow = { ...rect(null, child.depth, child.start, end, 1), start: child.start }));
     }
     // Last first, so that rows fill from left to right.
-    for (let i = above.length - 1; i >= 0; i--) if (above[i].width >= MIN_WIDTH) pending.push(above[i]);
+    for (let i = above.length - 1; i >= 0; i--) if (above[i].width >= narrowest) pending.push(above[i]);
   }
   return rows;
 }

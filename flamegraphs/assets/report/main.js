@@ -9,8 +9,10 @@ class Report {
     this.colors = new Colors(dataset);
     this.state = this.checked(stateFromHash(location.hash));
     this.tooltip = new Tooltip(document.querySelector("#tooltip"));
-    const used = new Set(Array.from(dataset.callKey, (key) => dataset.categoryOf(key)));
-    this.usedCategories = [...used].sort();
+    const isUsed = new Uint8Array(2 * dataset.names.length);
+    for (const key of dataset.callKey) isUsed[key] = 1;
+    const used = [...isUsed.keys()].filter((key) => isUsed[key]).map((key) => dataset.categoryOf(key));
+    this.usedCategories = [...new Set(used)].sort();
     const onSandwich = (number) => this.change({ view: "sandwich", function: number });
     this.details = new Details(document.querySelector("#details"), this, {
       onSandwich,

@@ -12,9 +12,10 @@ class Rows {
     this.active = 0;
     this.inner = document.createElement("div");
     this.inner.className = "rows";
-    this.inner.setAttribute("role", "rowgroup");
+    this.inner.setAttribute("role", "presentation");
     element.replaceChildren(this.inner);
     element.tabIndex = 0;
+    element.setAttribute("role", "rowgroup");
     element.setAttribute("aria-label", label);
     element.addEventListener("scroll", () => this.paint());
     element.addEventListener("keydown", (event) => this.onKey(event));

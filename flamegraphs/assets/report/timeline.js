@@ -9,14 +9,10 @@ class Timeline {
     const { dataset } = report;
     this.seconds = dataset.json.profiles.map((profile) => profile.slice_seconds ?? 0);
     this.step = Math.max(...this.seconds, 0);
-    this.end = 0;
-    for (let sample = 0; sample < dataset.sampleSlice.length; sample++) {
-      const end = (dataset.sampleSlice[sample] + 1) * this.seconds[dataset.sampleProfile[sample]];
-      if (end > this.end) this.end = end;
-    }
+    this.end = Math.max(...dataset.json.profiles.map((profile, number) => profile.slices * this.seconds[number]), 0);
     if (dataset.isComparison) canvas.title = "Weight over time: the base in the colour of guests, the new build in that of host calls";
     this.listen();
-    new ResizeObserver(() => this.paint()).observe(canvas);
+    new ResizeObserver(() => this.schedule()).observe(canvas);
   }
 
   /** Whether samples know their time at all. */
@@ -26,8 +22,16 @@ class Timeline {
 
   /** `mask` says which samples count, whatever their time. */
   show(mask, from, to) {
-    [this.mask, this.from, this.to] = [mask, from, to];
-    this.paint();
+    [this.mask, this.weights, this.from, this.to] = [mask, null, from, to];
+    this.schedule();
+  }
+
+  /** Paints in the next frame, once. The first frame of a page has the graph to show. */
+  schedule() {
+    this.scheduled ??= requestAnimationFrame(() => {
+      this.scheduled = null;
+      this.paint();
+    });
   }
 
   listen() {
@@ -89,17 +93,29 @@ class Timeline {
   heights(pixels) {
     const { dataset } = this.report;
     const heights = Array.from({ length: dataset.sides }, () => new Float64Array(pixels));
-    for (let sample = 0; sample < dataset.sampleSlice.length; sample++) {
-      if (!this.mask[sample] || dataset.sampleSlice[sample] === NONE) continue;
-      const profile = dataset.sampleProfile[sample];
-      const slice = (this.seconds[profile] * pixels) / this.end;
-      const first = Math.min(pixels - 1, Math.floor(dataset.sampleSlice[sample] * slice));
-      const end = Math.min(pixels, Math.max(first + 1, Math.floor((dataset.sampleSlice[sample] + 1) * slice)));
-      const weight = dataset.sampleWeight[sample] / (end - first);
+    this.weights ??= this.weigh(this.mask);
+    this.weights.forEach((weights, profile) => {
+      const width = (this.seconds[profile] * pixels) / this.end;
       const side = heights[dataset.sideOf(profile)];
-      for (let pixel = first; pixel < end; pixel++) side[pixel] += weight;
-    }
+      for (const [slice, weight] of weights) {
+        const first = Math.min(pixels - 1, Math.floor(slice * width));
+        const end = Math.min(pixels, Math.max(first + 1, Math.floor((slice + 1) * width)));
+        for (let pixel = first; pixel < end; pixel++) side[pixel] += weight / (end - first);
+      }
+    });
     return heights;
+  }
+
+  /** The weight of the samples that count: by profile, a map from slice to weight. */
+  weigh(mask) {
+    const { sampleSlice, sampleProfile, sampleWeight } = this.report.dataset;
+    const byProfile = this.seconds.map(() => new Map());
+    for (let sample = 0; sample < mask.length; sample++) {
+      if (!mask[sample] || sampleSlice[sample] === NONE) continue;
+      const weights = byProfile[sampleProfile[sample]];
+      weights.set(sampleSlice[sample], (weights.get(sampleSlice[sample]) ?? 0) + sampleWeight[sample]);
+    }
+    return byProfile;
   }
 
   paint() {

@@ -5,14 +5,14 @@
 #[derive(Default)]
 pub(super) struct Columns {
     pub(super) bytes: Vec<u8>,
-    /// Name and length of each, in order.
-    pub(super) index: Vec<(&'static str, usize)>,
+    /// Name, numbers and bytes of each, in order.
+    pub(super) index: Vec<(&'static str, usize, usize)>,
 }
 
 impl Columns {
     /// Appends a column.
     pub(super) fn push(&mut self, name: &'static str, numbers: impl IntoIterator<Item = u64>) {
-        let mut length = 0;
+        let (mut length, start) = (0, self.bytes.len());
         for mut number in numbers {
             while number >= 0x80 {
                 self.bytes.push(number as u8 | 0x80);
@@ -21,7 +21,7 @@ impl Columns {
             self.bytes.push(number as u8);
             length += 1;
         }
-        self.index.push((name, length));
+        self.index.push((name, length, self.bytes.len() - start));
     }
 }
 
@@ -38,6 +38,6 @@ mod tests {
         expected.extend([0xff; 9]);
         expected.push(1);
         assert_eq!(columns.bytes, expected);
-        assert_eq!(columns.index, [("a", 4), ("b", 1)]);
+        assert_eq!(columns.index, [("a", 4, 7), ("b", 1, 10)]);
     }
 }

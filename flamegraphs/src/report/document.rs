@@ -30,8 +30,8 @@ pub(super) struct Document {
     sources: BTreeMap<usize, Vec<String>>,
     /// What changed from one build to the other, if two are compared.
     pub(super) changes: Option<Changes>,
-    /// Name and length of each column of numbers.
-    pub(super) columns: Vec<(&'static str, usize)>,
+    /// Name, numbers and bytes of each column of numbers.
+    pub(super) columns: Vec<(&'static str, usize, usize)>,
 }
 
 /// Colours, and what they say.
@@ -57,6 +57,8 @@ struct About {
     /// Whether it belongs to the new build of a comparison; without one, no profile does.
     is_new: bool,
     slice_seconds: Option<f64>,
+    /// How many slices of time its samples fell into, counted to the last.
+    slices: u64,
     threads: Vec<String>,
     facts: Vec<[String; 2]>,
     notices: Vec<String>,
@@ -123,10 +125,12 @@ impl FunctionColumns {
 impl About {
     fn new(profile: &Profile, is_new: bool) -> Self {
         let metadata = &profile.metadata;
+        let slices = profile.samples().filter_map(|sample| sample.origin.slice);
         let since_1970 = metadata.start.and_then(|start| start.duration_since(std::time::UNIX_EPOCH).ok());
         Self {
             is_new,
             slice_seconds: metadata.slice.map(|slice| slice.as_secs_f64()),
+            slices: slices.max().map_or(0, |last| u64::from(last) + 1),
             threads: profile
                 .threads()
                 .map(|(_, thread)| match &thread.name {

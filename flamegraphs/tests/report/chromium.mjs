@@ -41,9 +41,7 @@ export class Browser {
     browser.session = (await browser.send("Target.attachToTarget", { targetId, flatten: true })).sessionId;
     for (const domain of ["Page", "Runtime", "Log", "Network"]) await browser.send(`${domain}.enable`);
     await browser.send("Performance.enable", { timeDomain: "threadTicks" });
-    await browser.send("Emulation.setDeviceMetricsOverride", {
-      width: 1280, height: 800, deviceScaleFactor: 1, mobile: false,
-    });
+    await browser.resize(1280);
     return browser;
   }
 
@@ -117,7 +115,7 @@ export class Browser {
     return this.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))");
   }
 
-  /** Milliseconds that the page's thread has run, whatever else the machine was doing. */
+  /** Milliseconds that the thread of the page that was opened last has run, whatever else the machine was doing. */
   async busy() {
     const { metrics } = await this.send("Performance.getMetrics");
     return 1000 * metrics.find(({ name }) => name === "TaskDuration").value;
@@ -189,6 +187,21 @@ export class Browser {
     if (index < 0) throw new Error(`${selector} has no option ${text}`);
     await this.press("Home");
     for (let step = 0; step < index; step++) await this.press("ArrowDown");
+  }
+
+  /** A window of another width. */
+  async resize(width) {
+    await this.send("Emulation.setDeviceMetricsOverride", { width, height: 800, deviceScaleFactor: 1, mobile: false });
+    await this.painted();
+  }
+
+  /** What assistive technology is told of everything that can have the focus: role and name. */
+  async focusable() {
+    const { nodes } = await this.send("Accessibility.getFullAXTree");
+    const can = ({ properties = [] }) => properties.some(({ name, value }) => name === "focusable" && value.value);
+    return nodes
+      .filter((node) => !node.ignored && node.role.value !== "RootWebArea" && can(node))
+      .map(({ role, name }) => ({ role: role.value, name: name?.value ?? "" }));
   }
 
   async picture(file) {

@@ -4,10 +4,24 @@ import assert from "node:assert/strict";
 import { scenario } from "./chromium.mjs";
 import { Comparer, ROW } from "./comparer.mjs";
 
+/** The numbers of `rgb(…)`. */
+const numbers = (color) => color.match(/\d+/g).map(Number);
+
+/** Relative luminance, as the Web Content Accessibility Guidelines define it. */
+function brightness(rgb) {
+  const [red, green, blue] = rgb.map((part) => part / 255).map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+function contrast(a, b) {
+  const [darker, lighter] = [brightness(a), brightness(b)].sort((x, y) => x - y);
+  return (lighter + 0.05) / (darker + 0.05);
+}
+
 scenario(async ({ browser, page, expected, picture }) => {
   const graph = "#graph canvas";
 
-  const { place, compareFrames, compareColors, cells, table, compareTable } = new Comparer(browser);
+  const { place, compareFrames, compareColors, cells, table, compareTable, colors: colorsOf } = new Comparer(browser);
 
   // Open: what is known about the run, and a policy that allows nothing else.
   await browser.open(page);
@@ -216,4 +230,49 @@ scenario(async ({ browser, page, expected, picture }) => {
   await browser.press("ArrowDown");
   assert.match(await browser.text("#chosen"), /^main: weight /);
   await picture("dark");
+
+  // Whatever can have the focus has a name, in each view.
+  for (const view of ["1", "2", "3", "4"]) {
+    await browser.press(view);
+    const focusable = await browser.focusable();
+    assert.ok(focusable.length > 15, `${focusable.length} controls`);
+    for (const { role, name } of focusable) assert.ok(name.trim(), `a ${role} without a name in view ${view}`);
+  }
+
+  // Names can be read on whatever colour is there, in both themes.
+  await browser.press("1");
+  for (const theme of ["dark", "light"]) {
+    const { background, text } = await browser.value(`({
+      background: getComputedStyle(document.body).backgroundColor, text: getComputedStyle(document.body).color,
+    })`);
+    const isDark = brightness(numbers(background)) < brightness(numbers(text));
+    assert.equal(isDark, theme === "dark");
+    await browser.mouse("mouseMoved", 5, 5);
+    await browser.painted();
+    const { left, top, height } = await browser.box(graph);
+    const all = [{ depth: 0, start: 0, weight: expected.whole, name: "all" }, ...expected.frames];
+    const points = [];
+    for (const frame of all) {
+      const [x, y] = await place(graph, frame, expected.whole);
+      points.push([Math.round(x - left), Math.round(height - (y - top) - ROW / 2 + 2)]);
+    }
+    const frameText = isDark ? [246, 244, 240] : [22, 20, 18];
+    (await colorsOf(graph, points)).forEach((color, index) => {
+      const ratio = contrast(color, frameText);
+      assert.ok(ratio >= 4.5, `${all[index].name} in the ${theme} theme: ${color}, ${ratio} to 1`);
+    });
+    await browser.press("t");
+  }
+
+  // In a narrow window nothing is beside it, and the graph has all of the width.
+  await browser.press("1");
+  await browser.resize(420);
+  const { scrollWidth, clientWidth } = await browser.value(`(({ scrollWidth, clientWidth }) => ({ scrollWidth, clientWidth }))(document.documentElement)`);
+  assert.ok(scrollWidth <= clientWidth, `${scrollWidth} of ${clientWidth}`);
+  assert.equal((await browser.box(graph)).width, clientWidth);
+  await picture("narrow");
+  await browser.press("3");
+  const names = await browser.value(`[...document.querySelectorAll("#table .row .name")].map((name) => name.getBoundingClientRect().right)`);
+  assert.ok(names.length > 1 && names.every((right) => right > 50 && right <= clientWidth), `${names}`);
+  await picture("narrow-table");
 });

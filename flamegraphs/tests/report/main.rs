@@ -77,8 +77,8 @@ fn a_report_shows_what_was_sampled() {
     browser::run("everything", &page(&profile, &profiles::with_source()), &expected);
 }
 
-/// A page that takes seconds to appear is not looked at. The browser gives the time that the page's thread ran until
-/// the graph was on the screen; the clock on the wall would also measure what other tests run at the same time.
+/// A page that takes seconds to appear is not looked at. What is allowed is a multiple of what any page with the same
+/// data takes, in the time that the page's thread runs: the clock on the wall also measures other tests.
 #[test]
 fn a_hundred_thousand_stacks_are_drawn_at_once() {
     let profile = profiles::large(100_000);

@@ -173,7 +173,11 @@ impl Samples {
                 slice: number("slice of time", slices.next(self.slice[row]))?,
             };
             let tally = Tally { samples: self.samples[row], weight: self.weight[row] };
-            ids[stack as usize] = Some(profile.add_from(frames, origin, tally)?);
+            // A deep stack that has many samples is hashed once.
+            match ids[stack as usize] {
+                Some(id) => profile.add_to(id, origin, tally)?,
+                None => ids[stack as usize] = Some(profile.add_from(frames, origin, tally)?),
+            }
         }
         Ok(ids)
     }
@@ -234,6 +238,27 @@ mod tests {
         assert_eq!(refused(|t| t.samples.thread[0] = 2), malformed("1 is not one of its 1 threads"));
         assert_eq!(refused(|t| t.samples.labels[0] = 2), malformed("2 is not one of its 2 sets of labels"));
         assert_eq!(refused(|t| t.stacks.headroom[0].0 = 1), malformed("1 is not one of its 1 stacks"));
+    }
+
+    /// A file of a few kilobytes took hours: each of its two million samples on one stack hashed all of the stack's frames.
+    #[test]
+    fn a_deep_stack_with_many_samples_is_read_at_once() {
+        let mut profile = Profile::default();
+        let frame = profile.intern(Frame::guest("f"));
+        let (depth, samples) = (1 << 20, 1 << 20);
+        profile.add(&vec![frame; depth], Tally { samples: 1, weight: 1 }).unwrap();
+        let mut tables = Tables::of(&profile);
+        for column in [&mut tables.samples.samples, &mut tables.samples.weight] {
+            column.resize(samples, 1);
+        }
+        tables.samples.thread.resize(samples, 0);
+        tables.samples.labels.resize(samples, 0);
+        tables.samples.stack.resize(samples, 0);
+        // Each in a slice of its own.
+        tables.samples.slice.resize(samples, 1);
+        let read = tables.into_profile().unwrap();
+        assert_eq!(read.total(), Tally { samples: samples as u64, weight: samples as u64 });
+        assert_eq!((read.stacks().len(), read.samples().len()), (1, samples));
     }
 
     #[test]

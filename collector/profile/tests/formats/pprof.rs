@@ -68,6 +68,10 @@ fn go_tool_pprof_shows_our_figures() {
     let text = go_tool_pprof(&["-top", "-unit=ns"], file.path());
     assert!(text.contains("Type: cpu\n"), "{text}");
     assert!(text.contains(&format!("of {}ns total", profile.total().weight)), "{text}");
+    let raw = go_tool_pprof(&["-raw"], file.path());
+    for line in ["PeriodType: cpu nanoseconds", "Period: 1003009", "samples/count cpu/nanoseconds[dflt]"] {
+        assert!(raw.lines().any(|found| found == line), "{line} is not in {raw}");
+    }
     let comments = go_tool_pprof(&["-comments"], file.path());
     assert!(comments.contains("Rate below what was asked for."), "{comments}");
 }
