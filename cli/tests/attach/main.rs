@@ -5,7 +5,15 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod components;
+mod cost;
+mod damaged;
 mod failures;
+mod lifecycle;
+mod namespaces;
+mod programs;
+mod refusals;
+mod running;
 #[allow(dead_code, reason = "this test does not need all of it")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -29,9 +37,9 @@ struct Program(Child);
 impl Program {
     /// Starts a program and waits until it prints its first line.
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert!(!line.is_empty(), "the program has begun");
         Self(child)
     }
