@@ -134,8 +134,8 @@ fn check_same_shares(outside: &Folded, inside: &Folded, what: &str) {
     println!("{what}: largest difference: {}; chance explains {chance:.1} points at most", largest.1);
 }
 
-/// The names that the binary has for its functions.
-fn names(guest: &Path) -> BTreeSet<String> {
+/// The names that the binary has for its functions, those of all its modules.
+pub(crate) fn names(guest: &Path) -> BTreeSet<String> {
     let bytes = std::fs::read(guest).unwrap();
     let mut names = BTreeSet::new();
     for payload in Parser::new(0).parse_all(&bytes) {
