@@ -1,7 +1,7 @@
 """Embeddings of Wasmtime that know nothing of flamewalk, and change while they run.
 
     changing.py loop     runs one guest for ever
-    changing.py fork     waits for a line, forks, and prints the child's number; the child loads and runs another guest
+    changing.py fork     waits for a line, forks, and prints the child's number; the child loads another guest, and runs both
     changing.py unload   loads a guest, runs it, drops module, store and engine, and goes on with another one, for ever
 
 Prints a line when it has begun.
@@ -69,7 +69,9 @@ def fork():
         second = instantiate(engine, Module.deserialize(engine, serialized))
         second(1)
         os.write(writer, b"x")
-        forever(second)
+        while True:
+            first(20000)
+            second(200)
     os.read(reader, 1)
     print(child, flush=True)
     forever(first)

@@ -11,7 +11,7 @@ use flamewalk_guests::{KNOWN_ANSWER, as_component, http_handler, python_wasmtime
 use crate::programs::names;
 use crate::running::Attached;
 use crate::support::{Folded, Folder};
-use crate::{NEWEST, Program, check_shares, guest, profile, profile_enough};
+use crate::{NEWEST, Program, check_shares, guest, profile, profile_enough, without_modules};
 
 /// Of PyPI's package, which has the command of Wasmtime 49.
 const COMMAND: &str = "49.0.4";
@@ -33,12 +33,9 @@ fn of_main_module(folded: Folded, component: &Path) -> Folded {
         // Those of Rust's functions are shown as Rust has them.
         name.starts_with("wasm-function[") || name.contains("wasi_snapshot_preview1") || names.contains(name)
     };
-    let name = |frame: String| match frame.rsplit_once('!').map_or(&frame[..], |(_, name)| name) {
-        name if !is_main(name) && is_adapter(name) => "[host] adapter".to_owned(),
-        name => name.to_owned(),
-    };
-    let stacks = folded.0.into_iter();
-    Folded(stacks.map(|(stack, weight)| (stack.into_iter().map(name).collect(), weight)).collect())
+    without_modules(folded, |name| {
+        if !is_main(name) && is_adapter(name) { "[host] adapter".to_owned() } else { name.to_owned() }
+    })
 }
 
 #[test]
@@ -99,7 +96,7 @@ fn a_server_with_guests_on_fibers() {
         let attached = Attached::start(program.id(), &["-d", "3", "--freq", "1999"]);
         let ended = attached.end();
         is_over.store(true, Ordering::Relaxed);
-        of_main_module(ended.0, &path)
+        without_modules(ended.0, str::to_owned)
     });
     let computing = |name: &str| {
         folded.share(|stack| stack.last().unwrap() == "turn" && stack.iter().any(|frame| frame == name))

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use flamewalk_guests::python_wasmtime;
 
-use crate::{NEWEST, Program, check_shares, guest, profile};
+use crate::{NEWEST, Program, check_shares, guest, profile, without_modules};
 
 pub(crate) fn program(mode: &str) -> Program {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach/damaged.py");
@@ -25,9 +25,5 @@ fn damaged_images_are_told_once_and_the_others_are_profiled() {
     assert_eq!(notices.len(), all, "each is told once: {}", outcome.stderr);
     assert!(notices.iter().any(|line| line.contains("is damaged")), "{}", outcome.stderr);
     // Damaged ones that are understood take a number, as all do.
-    let names = |stack: Vec<String>| {
-        stack.into_iter().map(|frame| frame.rsplit_once('!').map_or(frame.clone(), |(_, name)| name.into()))
-    };
-    let stacks = folded.0.into_iter().map(|(stack, weight)| (names(stack).collect(), weight));
-    check_shares(&crate::support::Folded(stacks.collect()), 1999.0, "beside damaged images");
+    check_shares(&without_modules(folded, str::to_owned), 1999.0, "beside damaged images");
 }

@@ -115,6 +115,14 @@ fn check_shares(folded: &Folded, rate: f64, what: &str) {
     }
 }
 
+/// The stacks with other names for frames. Of several guests, each has its own name in front of its functions, which is left
+/// out.
+fn without_modules(folded: Folded, name: impl Fn(&str) -> String) -> Folded {
+    let frame = |frame: String| name(frame.rsplit_once('!').map_or(&frame[..], |(_, name)| name));
+    let stacks = folded.0.into_iter();
+    Folded(stacks.map(|(stack, weight)| (stack.into_iter().map(frame).collect(), weight)).collect())
+}
+
 #[test]
 fn guests_of_each_version_have_their_names_and_shares() {
     let chosen = std::env::var("FLAMEWALK_ATTACH_VERSIONS");
