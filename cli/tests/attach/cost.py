@@ -4,7 +4,7 @@
 
 keeps to one CPU, prints a line, and does what each line of its standard input says:
 
-    work DEPTH STEPS        prints how many nanoseconds that took
+    work DEPTH STEPS        prints how many nanoseconds that took, and how many of them on the CPU
     gaps DEPTH NANOSECONDS  prints the gaps between two readings of the clock, of 2 microseconds or more
 """
 
@@ -26,9 +26,9 @@ print("ready", flush=True)
 for line in sys.stdin:
     what, depth, amount = line.split()
     if what == "work":
-        begun = time.perf_counter_ns()
+        begun, begun_on_cpu = time.perf_counter_ns(), time.thread_time_ns()
         exports["work"](store, int(depth), int(amount))
-        print(time.perf_counter_ns() - begun, flush=True)
+        print(time.perf_counter_ns() - begun, time.thread_time_ns() - begun_on_cpu, flush=True)
     else:
         end = exports["gaps"](store, int(depth), int(amount))
         gaps = exports["memory"].read(store, 0x10000, end)

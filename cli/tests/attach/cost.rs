@@ -17,8 +17,9 @@ use flamewalk_guests::python_wasmtime;
 use crate::running::Attached;
 use crate::{NEWEST, Program};
 
-/// Frames below the work, and what is copied of a stack then.
-const STACKS: [(u32, &str); 2] = [(0, "shallow"), (2000, "all 32 KiB")];
+/// Frames below the work, and how many bytes of the stack are copied at most: hardly more than a tick itself; a stack of
+/// some KiB; and all that is copied by default.
+const STACKS: [(u32, u32); 3] = [(0, 1 << 10), (0, 32 << 10), (2000, 32 << 10)];
 /// Gaps longer than these are counted, in microseconds.
 const GAPS: [u32; 10] = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
@@ -29,6 +30,7 @@ struct Measured {
     program: Program,
     seconds: f64,
     pairs: usize,
+    stack_bytes: String,
 }
 
 impl Measured {
@@ -37,7 +39,8 @@ impl Measured {
         let pair = |index: usize| {
             let mut pair = [const { Vec::new() }; 2];
             for half in [index % 2, 1 - index % 2] {
-                let attached = (half == 1).then(|| Attached::start(self.program.id(), &["-q"]));
+                let attached = (half == 1)
+                    .then(|| Attached::start(self.program.id(), &["-q", "--stack-bytes", &self.stack_bytes]));
                 self.program.tell(command);
                 let line = self.program.line();
                 pair[half] = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
@@ -54,20 +57,22 @@ impl Measured {
         (0..self.pairs).map(pair).collect()
     }
 
-    /// How many times as long work takes.
+    /// How much longer work takes.
     fn slowdown(&mut self, depth: u32) {
         self.program.tell(&format!("work {depth} 10000000"));
-        let nanoseconds: f64 = self.program.line().trim().parse().unwrap();
+        let line = self.program.line();
+        let nanoseconds: f64 = line.split_whitespace().next().unwrap().parse().unwrap();
         let steps = 1e7 * self.seconds * 1e9 / nanoseconds;
-        let mut ratios: Vec<f64> = self
-            .pairs(&format!("work {depth} {steps:.0}"))
-            .iter()
-            .map(|[without, with]| with[0] as f64 / without[0] as f64)
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        let quantile = |share: f64| 100.0 * (ratios[(share * (ratios.len() - 1) as f64) as usize] - 1.0);
-        let [low, median, high] = [0.25, 0.5, 0.75].map(quantile);
-        println!("  slowdown: {median:.2} % (median; quartiles {low:.2} % and {high:.2} %)");
+        let pairs = self.pairs(&format!("work {depth} {steps:.0}"));
+        // The kernel counts interrupts for whom they interrupt, unless it is told to count them apart.
+        for (clock, name) in ["time", "CPU time"].into_iter().enumerate() {
+            let ratio = |[without, with]: &Pair<Vec<u64>>| with[clock] as f64 / without[clock] as f64;
+            let mut ratios: Vec<f64> = pairs.iter().map(ratio).collect();
+            ratios.sort_by(f64::total_cmp);
+            let quantile = |share: f64| 100.0 * (ratios[(share * (ratios.len() - 1) as f64) as usize] - 1.0);
+            let [low, median, high] = [0.25, 0.5, 0.75].map(quantile);
+            println!("  more {name}: {median:.2} % (median; quartiles {low:.2} % and {high:.2} %)");
+        }
     }
 
     /// How often the program did not get to its next reading for how long.
@@ -94,9 +99,13 @@ fn cost() {
     command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap());
     let program = Program::start(command.arg(folder.join("cost.py")).arg(folder.join("cost.wat")));
     let seconds = if pairs.is_some() { 1.0 } else { 0.2 };
-    let mut measured = Measured { program, seconds, pairs: pairs.unwrap_or(1) };
-    for (depth, stack) in STACKS {
-        println!("stack: {stack}; {} pairs of {seconds} s at the default rate", measured.pairs);
+    let (pairs, stack_bytes) = (pairs.unwrap_or(1), String::new());
+    let mut measured = Measured { program, seconds, pairs, stack_bytes };
+    for (depth, stack_bytes) in STACKS {
+        println!(
+            "{depth} frames, {stack_bytes} bytes copied at most; {pairs} pairs of {seconds} s at the default rate"
+        );
+        measured.stack_bytes = stack_bytes.to_string();
         measured.slowdown(depth);
         measured.gaps(depth);
     }
