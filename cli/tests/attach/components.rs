@@ -1,6 +1,6 @@
 //! Components, and guests on fibers, in unmodified embeddings: Python, and Wasmtime's own command.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -78,18 +78,23 @@ fn a_server_with_guests_on_fibers() {
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let program = Program(child);
+    let server = Program(child);
     stderr.read_line(&mut line).unwrap();
     let address = line.trim().trim_end_matches('/').rsplit_once('/').unwrap().1.to_owned();
 
     let is_over = AtomicBool::new(false);
     let folded = std::thread::scope(|scope| {
+        // It is gone if anything fails here, and so are the clients.
+        let program = server;
         // Each client asks for both in turn, so that both are asked for equally often.
         for _ in 0..4 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    request(&address, "/search");
-                    request(&address, "/render");
+                    for path in ["/search", "/render"] {
+                        let response = request(&address, path);
+                        let is_right = response.is_ok_and(|text| text.starts_with("HTTP/1.1 200 "));
+                        assert!(is_right || is_over.load(Ordering::Relaxed), "{path}");
+                    }
                 }
             });
         }
@@ -110,10 +115,8 @@ fn a_server_with_guests_on_fibers() {
     assert!(folded.share(is_whole) > 0.99, "{folded:?}");
 }
 
-fn request(address: &str, path: &str) {
-    let mut connection = TcpStream::connect(address).unwrap();
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    connection.read_to_string(&mut response).unwrap();
-    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+fn request(address: &str, path: &str) -> io::Result<String> {
+    let mut connection = TcpStream::connect(address)?;
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    io::read_to_string(connection)
 }
