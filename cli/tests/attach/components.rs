@@ -14,7 +14,7 @@ use crate::support::{Folded, Folder};
 use crate::{NEWEST, Program, check_shares, guest, profile, profile_enough, without_modules};
 
 /// Of PyPI's package, which has the command of Wasmtime 49.
-const COMMAND: &str = "49.0.4";
+pub(crate) const COMMAND: &str = "49.0.4";
 
 fn component(folder: &Folder) -> PathBuf {
     let path = folder.path("component.wasm");

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use flamewalk_guests::wasmtime_command;
 use libc::{
     BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO,
     sock_filter, sock_fprog,
@@ -16,7 +17,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use crate::namespaces::unshare;
 use crate::running::wait_until_sampling;
 use crate::support::{Folder, flamewalk};
-use crate::{NEWEST, Program, damaged, embedding};
+use crate::{NEWEST, Program, components, damaged, embedding};
 
 /// A user that nothing else runs as: what it may lock is its own.
 const USER: u32 = 65533;
@@ -170,11 +171,12 @@ fn of_a_user_without_rights(table: &mut Table) {
     let folder = tempfile::tempdir().unwrap();
     // The mask of new files does not hold for this.
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let (flamewalk, guest) = (folder.path().join("flamewalk"), folder.path().join("guest.wasm"));
-    std::fs::copy(env!("CARGO_BIN_EXE_flamewalk"), &flamewalk).unwrap();
-    std::fs::copy(crate::guest(), &guest).unwrap();
-    let as_user = |arguments: &[&str]| {
-        let mut command = Command::new(&flamewalk);
+    // Where this user can read them.
+    std::fs::copy(env!("CARGO_BIN_EXE_flamewalk"), folder.path().join("flamewalk")).unwrap();
+    std::fs::copy(wasmtime_command(components::COMMAND).unwrap(), folder.path().join("wasmtime")).unwrap();
+    std::fs::copy(crate::guest(), folder.path().join("guest.wasm")).unwrap();
+    let as_user = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(folder.path().join(program));
         command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
         if is_root {
             command.uid(USER).gid(USER);
@@ -183,17 +185,17 @@ fn of_a_user_without_rights(table: &mut Table) {
         command
     };
     let roots = if is_root { std::process::id() } else { 1 };
-    let refused = as_user(&["attach", &roots.to_string()]).output().unwrap();
+    let refused = as_user("flamewalk", &["attach", &roots.to_string()]).output().unwrap();
     table.check("process PID belongs to user U", &[("PID", roots), ("U", 0)], &refused);
 
-    let target = as_user(&["run", "-q", "--freq", "1", "guest.wasm", "--rounds", "1000000"]).spawn().unwrap();
+    let target = as_user("wasmtime", &["run", "guest.wasm", "--rounds", "1000000"]).spawn().unwrap();
     let target = Program(target);
     let pid = target.id().to_string();
     // Each takes as much as it gets of what this user may lock for perf events.
     let mut attached = Vec::new();
     let refused = loop {
         assert!(attached.len() < 32, "this user may lock any amount of memory");
-        let mut attach = as_user(&["attach", &pid, "--wait", "-d", "60"]);
+        let mut attach = as_user("flamewalk", &["attach", &pid, "--wait", "-d", "60"]);
         let mut next = Program(attach.stderr(Stdio::piped()).spawn().unwrap());
         if wait_until_sampling(&mut next.0).is_err() {
             let mut stderr = Vec::new();
