@@ -58,7 +58,7 @@ impl Run {
 
     /// From outside: the whole run, by two at once. One knows the guest's binary and shows the host's frames; the other is as
     /// one who knows nothing would call it.
-    fn from_outside(&self, version: &str) -> [Folded; 2] {
+    fn profiled_from_outside(&self, version: &str) -> [Folded; 2] {
         let mut program = self.in_python(version);
         let guest = self.guest.to_str().unwrap();
         let rate = RATE.to_string();
@@ -73,7 +73,7 @@ impl Run {
         })
     }
 
-    fn from_inside(&self) -> Folded {
+    fn profiled_by_run(&self) -> Folded {
         let folder = Folder::new();
         let output = folder.path("run.folded");
         let mut command = flamewalk_run();
@@ -87,14 +87,14 @@ impl Run {
     }
 }
 
-fn is_host_call(frame: &String) -> bool {
+fn is_host_call(frame: &str) -> bool {
     frame.starts_with("[host] ") || frame.starts_with("[builtin] ")
 }
 
 /// What the guest itself did: of each function the share of the weight with it as the youngest frame, and with it anywhere
 /// in the stack. Samples in host calls are left out: what a call costs is the embedding's own matter.
 fn shares(folded: &Folded, is_guests: impl Fn(&str) -> bool) -> BTreeMap<(String, &'static str), f64> {
-    let stacks = || folded.0.iter().filter(|(stack, _)| !stack.iter().any(is_host_call));
+    let stacks = || folded.0.iter().filter(|(stack, _)| !stack.iter().any(|frame| is_host_call(frame)));
     let total: u64 = stacks().map(|(_, weight)| weight).sum();
     let mut shares = BTreeMap::new();
     for (stack, weight) in stacks() {
@@ -160,11 +160,11 @@ fn check_names(folded: &Folded, is_name: impl Fn(&str) -> bool, what: &str) {
 #[test]
 fn sqlite_has_the_shares_that_run_sees() {
     let run = Run::of_sqlite();
-    let inside = run.from_inside();
+    let inside = run.profiled_by_run();
     let names = names(&run.guest);
     assert!(names.len() > 1000, "{}", names.len());
     for version in [NEWEST, OLDER] {
-        let [informed, other] = run.from_outside(version);
+        let [informed, other] = run.profiled_from_outside(version);
         check_same_shares(&informed, &inside, &format!("SQLite on {version}"));
         check_names(&other, |frame| names.contains(frame), version);
         assert!(other.share(|stack| stack.iter().any(|frame| frame == "sqlite3VdbeExec")) > 0.2);
@@ -174,14 +174,14 @@ fn sqlite_has_the_shares_that_run_sees() {
 #[test]
 fn cpython_has_the_shares_that_run_sees_and_its_host_calls_are_named() {
     let run = Run::of_cpython();
-    let inside = run.from_inside();
+    let inside = run.profiled_by_run();
     // It has no names; this function has one as an export.
     let is_name = |frame: &str| {
         let index = frame.strip_prefix("wasm-function[").and_then(|rest| rest.strip_suffix(']'));
         frame == "_start" || index.is_some_and(|index| index.parse::<u32>().is_ok())
     };
     for version in [NEWEST, OLDER] {
-        let [informed, other] = run.from_outside(version);
+        let [informed, other] = run.profiled_from_outside(version);
         check_same_shares(&informed, &inside, &format!("CPython on {version}"));
         check_names(&other, is_name, version);
         check_host_calls(&informed, version);

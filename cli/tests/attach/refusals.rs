@@ -177,7 +177,8 @@ fn of_a_user_without_rights(table: &mut Table) {
     std::fs::copy(crate::guest(), folder.path().join("guest.wasm")).unwrap();
     let as_user = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(folder.path().join(program));
-        command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(arguments).current_dir(folder.path()).env("HOME", folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         if is_root {
             command.uid(USER).gid(USER);
         }
