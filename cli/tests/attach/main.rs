@@ -5,7 +5,15 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod components;
+mod cost;
+mod damaged;
 mod failures;
+mod lifecycle;
+mod namespaces;
+mod programs;
+mod refusals;
+mod running;
 #[allow(dead_code, reason = "this test does not need all of it")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -29,9 +37,9 @@ struct Program(Child);
 impl Program {
     /// Starts a program and waits until it prints its first line.
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert!(!line.is_empty(), "the program has begun");
         Self(child)
     }
@@ -119,6 +127,14 @@ fn check_shares(folded: &Folded, rate: f64, what: &str) {
             "{what}: {name} has {found:.3}, expected {expected:.3}"
         );
     }
+}
+
+/// The stacks with other names for frames. Of several guests, each has its own name in front of its functions, which is left
+/// out.
+fn without_modules(folded: Folded, name: impl Fn(&str) -> String) -> Folded {
+    let frame = |frame: String| name(frame.rsplit_once('!').map_or(&frame[..], |(_, name)| name));
+    let stacks = folded.0.into_iter();
+    Folded(stacks.map(|(stack, weight)| (stack.into_iter().map(frame).collect(), weight)).collect())
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod zig;
 
 pub use committed::Guest;
 pub use component::{as_component, http_handler};
-pub use embedding::python_wasmtime;
+pub use embedding::{python_wasmtime, wasmtime_command};
 pub use error::Error;
 pub use generated::{GeneratedGuest, Place};
 pub use known_answer::{

@@ -183,7 +183,12 @@ impl Images {
             }
             match self.read(target, mapping) {
                 Some(read) => self.publish(read, now),
-                None => _ = self.others.insert(mapping.range.clone()),
+                None => {
+                    if follows_image(target, mappings, mapping) {
+                        self.note("code of a guest is damaged: its image does not speak of it".to_owned());
+                    }
+                    self.others.insert(mapping.range.clone());
+                }
             }
         }
         let ranges: HashSet<&Range<usize>> = executable().map(|mapping| &mapping.range).collect();
@@ -195,4 +200,20 @@ impl Images {
             self.notices.push(notice);
         }
     }
+}
+
+/// Whether what lies right below this code begins as an image does: if the code is not that image's, one of them is damaged.
+fn follows_image(target: &Target, mappings: &[Mapping], code: &Mapping) -> bool {
+    /// No image begins further below its code.
+    const MOST_PAGES: usize = 256;
+    let is_below = |mapping: &&Mapping| mapping.range.end == code.range.start && !mapping.is_executable;
+    let Some(below) = mappings.iter().find(is_below) else { return false };
+    let pages = below.range.clone().step_by(page_size()).rev().take(MOST_PAGES);
+    let is_header = |page: usize| {
+        let mut start = [0; 8];
+        target.read(page, &mut start).is_ok()
+            && start.starts_with(&object::elf::ELFMAG)
+            && start[7] == CodeImage::OS_ABI
+    };
+    pages.into_iter().any(is_header)
 }

@@ -103,7 +103,7 @@ impl std::fmt::Debug for Sampler {
 impl Sampler {
     /// Begins to sample these threads and what they start; without any, all threads of the target.
     pub(crate) fn open(target: &Target, chosen: &[i32], rate: u32, stack_bytes: u32) -> Result<Self, Error> {
-        let threads = if chosen.is_empty() { target.threads() } else { chosen.to_vec() };
+        let threads = if chosen.is_empty() { target.threads()? } else { chosen.to_vec() };
         let cpus = online_cpus();
         allow_files(threads.len().saturating_mul(cpus.len()).saturating_add(64));
         // Ticks in the kernel count for the code that called it, where we may see them.
@@ -153,7 +153,7 @@ impl Sampler {
                 EventKind::Started(thread) => Some(thread),
                 _ => None,
             }));
-            rest = target.threads();
+            rest = target.threads().map_err(OpenError::Target)?;
         }
         Ok(())
     }
@@ -240,6 +240,7 @@ enum OpenError {
     Refused(io::Error),
     TooManyFiles,
     NoRing(io::Error),
+    Target(Error),
     Other(io::Error),
 }
 
@@ -266,6 +267,7 @@ impl OpenError {
             }
             Self::TooManyFiles => Error::TooManyFiles { pid, threads, needed: threads * cpus.len() + 64 },
             Self::NoRing(source) => Error::NoRing { source },
+            Self::Target(error) => error,
             Self::Other(source) => Error::System { action: "open a perf event", source },
         }
     }

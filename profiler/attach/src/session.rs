@@ -4,6 +4,7 @@
 //! collector, which is the one that collects from inside: a channel for each thread of the target takes the place of
 //! the one that a handler writes to.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -81,6 +82,8 @@ pub struct Attachment {
     worker: Option<JoinHandle<()>>,
     started: Instant,
     metadata: Metadata,
+    /// The collector reads symbols through it until the last profile is made.
+    _target_root: Arc<File>,
 }
 
 /// What the sampling thread and the attachment share.
@@ -102,7 +105,7 @@ impl Attachment {
     pub fn start(pid: i32, options: Options) -> Result<Self, Error> {
         check(&options)?;
         let target = Target::open(pid)?;
-        let threads = target.threads();
+        let threads = target.threads()?;
         if let Some(thread) = options.threads.iter().find(|thread| !threads.contains(thread)) {
             return Err(Error::NoThread { pid, thread: *thread });
         }
@@ -135,6 +138,7 @@ impl Attachment {
             Collector::start(Arc::clone(&registry), Arc::default(), symbolizer, &options.collector)
                 .map_err(system("start the collector thread"))?;
         let metadata = describe(&target, &options, sampler.is_user_only());
+        let target_root = target.root();
         let state = Arc::<State>::default();
         let collector = Arc::new(collector);
         let parts = worker::Parts { target, sampler, images, registry, host_objects, host };
@@ -145,7 +149,7 @@ impl Attachment {
             .name("flamewalk-attach".into())
             .spawn(move || worker.run(&shared))
             .map_err(system("start the sampling thread"))?;
-        Ok(Self { window, state, worker: Some(worker), started, metadata })
+        Ok(Self { window, state, worker: Some(worker), started, metadata, _target_root: target_root })
     }
 
     /// Whether the process has ended, or has begun another program: nothing more will be sampled.

@@ -1,0 +1,99 @@
+"""Embeddings of Wasmtime that know nothing of flamewalk, and change while they run.
+
+    changing.py loop     runs one guest for ever
+    changing.py fork     waits for a line, forks, and prints the child's number; the child loads another guest, and runs both
+    changing.py unload   loads a guest, runs it, drops module, store and engine, and goes on with another one, for ever
+
+Prints a line when it has begun.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+
+from wasmtime import Engine, Instance, Module, Store, wat2wasm
+
+# Two functions that spin, one called by the other. The other one has code of another length.
+GUEST = """
+(module
+  (func $NAME_inner (param $steps i32) (result i32)
+    (local $sum i32)
+    (loop $next
+      (local.set $sum (i32.add (local.get $sum) (i32.mul (local.get $steps) (local.get $sum))))
+      MORE
+      (local.set $steps (i32.sub (local.get $steps) (i32.const 1)))
+      (br_if $next (local.get $steps)))
+    (local.get $sum))
+  (func $NAME_outer (export "run") (param $calls i32)
+    (loop $next
+      (drop (call $NAME_inner (i32.const 1000)))
+      (local.set $calls (i32.sub (local.get $calls) (i32.const 1)))
+      (br_if $next (local.get $calls)))))
+"""
+SECOND = "(local.set $sum (i32.rotl (local.get $sum) (local.get $steps)))" * 400
+
+
+def guest(name, more=""):
+    return wat2wasm(GUEST.replace("NAME", name).replace("MORE", more))
+
+
+FIRST_GUEST, SECOND_GUEST = guest("first"), guest("second", SECOND)
+
+
+def instantiate(engine, module):
+    store = Store(engine)
+    run = Instance(store, module, []).exports(store)["run"]
+    return lambda calls: run(store, calls)
+
+
+def forever(run):
+    while True:
+        run(1000)
+
+
+def fork():
+    engine = Engine()
+    first = instantiate(engine, Module(engine, FIRST_GUEST))
+    # Threads that compile are not in the child.
+    serialized = Module(engine, SECOND_GUEST).serialize()
+    first(1)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        second = instantiate(engine, Module.deserialize(engine, serialized))
+        second(1)
+        os.write(writer, b"x")
+        while True:
+            first(20000)
+            second(200)
+    os.read(reader, 1)
+    print(child, flush=True)
+    forever(first)
+
+
+def unload():
+    print("ready", flush=True)
+    while True:
+        # Some hundredths of a second each.
+        for binary, calls in ((FIRST_GUEST, 20000), (SECOND_GUEST, 200)):
+            engine = Engine()
+            run = instantiate(engine, Module(engine, binary))
+            run(calls)
+            del run, engine
+            gc.collect()
+
+
+def loop():
+    engine = Engine()
+    first = instantiate(engine, Module(engine, FIRST_GUEST))
+    print("ready", flush=True)
+    forever(first)
+
+
+{"fork": fork, "unload": unload, "loop": loop}[sys.argv[1]]()

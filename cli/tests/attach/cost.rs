@@ -1,0 +1,112 @@
+//! What being attached to costs a program: time, and stops.
+//!
+//! Measures blocks of a second each in turn with and without an attached flamewalk, so that what else the machine does shows
+//! in both. A block is work, whose time is compared, or readings of a clock one after the other, whose gaps are what the
+//! program did not get: interrupts, other programs, and flamewalk. The program keeps to one CPU, so that it is not moved.
+//!
+//!     FLAMEWALK_ATTACH_COST=30 cargo test --workspace --test attach cost -- --nocapture
+//!
+//! measures 30 pairs of each and prints a table, on a machine that should do nothing else. Otherwise one short pair shows
+//! that it works.
+
+use std::path::Path;
+use std::process::Command;
+
+use flamewalk_guests::python_wasmtime;
+
+use crate::running::Attached;
+use crate::{NEWEST, Program};
+
+/// Frames below the work, and how many bytes of the stack are copied at most: hardly more than a tick itself; a stack of
+/// some KiB; and all that is copied by default.
+const STACKS: [(u32, u32); 3] = [(0, 1 << 10), (0, 32 << 10), (2000, 32 << 10)];
+/// Gaps longer than these are counted, in microseconds.
+const GAPS: [u32; 10] = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
+/// What was measured without and with an attached flamewalk.
+type Pair<T> = [T; 2];
+
+struct Measured {
+    program: Program,
+    seconds: f64,
+    pairs: usize,
+    stack_bytes: String,
+}
+
+impl Measured {
+    /// Has the program do something, in pairs of which every other one begins with the attached half.
+    fn pairs(&mut self, command: &str) -> Vec<Pair<Vec<u64>>> {
+        let pair = |index: usize| {
+            let mut pair = [const { Vec::new() }; 2];
+            for half in [index % 2, 1 - index % 2] {
+                let attached = (half == 1)
+                    .then(|| Attached::start(self.program.id(), &["-q", "--stack-bytes", &self.stack_bytes]));
+                self.program.tell(command);
+                let line = self.program.line();
+                pair[half] = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+                if let Some(attached) = attached {
+                    let (folded, _) = attached.stop();
+                    assert!(
+                        folded.share(|stack| stack.iter().any(|frame| frame == "work" || frame == "gaps"))
+                            > 0.9
+                    );
+                }
+            }
+            pair
+        };
+        (0..self.pairs).map(pair).collect()
+    }
+
+    /// How much longer work takes.
+    fn slowdown(&mut self, depth: u32) {
+        self.program.tell(&format!("work {depth} 10000000"));
+        let line = self.program.line();
+        let nanoseconds: f64 = line.split_whitespace().next().unwrap().parse().unwrap();
+        let steps = 1e7 * self.seconds * 1e9 / nanoseconds;
+        let pairs = self.pairs(&format!("work {depth} {steps:.0}"));
+        // The kernel counts interrupts for whom they interrupt, unless it is told to count them apart.
+        for (clock, name) in ["time", "CPU time"].into_iter().enumerate() {
+            let ratio = |[without, with]: &Pair<Vec<u64>>| with[clock] as f64 / without[clock] as f64;
+            let mut ratios: Vec<f64> = pairs.iter().map(ratio).collect();
+            ratios.sort_by(f64::total_cmp);
+            let quantile = |share: f64| 100.0 * (ratios[(share * (ratios.len() - 1) as f64) as usize] - 1.0);
+            let [low, median, high] = [0.25, 0.5, 0.75].map(quantile);
+            println!("  more {name}: {median:.2} % (median; quartiles {low:.2} % and {high:.2} %)");
+        }
+    }
+
+    /// How often the program did not get to its next reading for how long.
+    fn gaps(&mut self, depth: u32) {
+        let pairs = self.pairs(&format!("gaps {depth} {:.0}", self.seconds * 1e9));
+        let seconds = self.seconds * pairs.len() as f64;
+        let of_half = |half: usize| pairs.iter().flat_map(move |pair| &pair[half]);
+        println!("  gaps in a second longer than    alone    attached");
+        for limit in GAPS {
+            let rate =
+                |half| of_half(half).filter(|gap| **gap > u64::from(limit) * 1000).count() as f64 / seconds;
+            println!("  {limit:25} µs {:8.1}    {:8.1}", rate(0), rate(1));
+        }
+        let longest = |half| *of_half(half).max().unwrap_or(&0) as f64 / 1e3;
+        println!("  {:>25}    {:8.0}    {:8.0}    µs", "longest", longest(0), longest(1));
+    }
+}
+
+#[test]
+fn cost() {
+    let pairs = std::env::var("FLAMEWALK_ATTACH_COST").ok().map(|pairs| pairs.parse().unwrap());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach");
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap());
+    let program = Program::start(command.arg(folder.join("cost.py")).arg(folder.join("cost.wat")));
+    let seconds = if pairs.is_some() { 1.0 } else { 0.2 };
+    let (pairs, stack_bytes) = (pairs.unwrap_or(1), String::new());
+    let mut measured = Measured { program, seconds, pairs, stack_bytes };
+    for (depth, stack_bytes) in STACKS {
+        println!(
+            "{depth} frames, {stack_bytes} bytes copied at most; {pairs} pairs of {seconds} s at the default rate"
+        );
+        measured.stack_bytes = stack_bytes.to_string();
+        measured.slowdown(depth);
+        measured.gaps(depth);
+    }
+}

@@ -1,0 +1,106 @@
+//! What programs do while they are sampled: fork, unload everything, be killed, be stopped.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use flamewalk_guests::python_wasmtime;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::running::Attached;
+use crate::support::Folded;
+use crate::{NEWEST, Program, attach, check_shares, embedding, profile, without_modules};
+
+fn changing(what: &str) -> Program {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach/changing.py");
+    let mut command = Command::new("python3");
+    Program::start(command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap()).arg(script).arg(what))
+}
+
+fn names(folded: &Folded) -> BTreeSet<&str> {
+    folded.0.iter().flat_map(|(stack, _)| stack).map(String::as_str).collect()
+}
+
+/// The child runs the parent's guest and another one: it inherits the parent's perf events, and its records come through the
+/// same rings.
+#[test]
+fn a_child_is_not_mixed_into_its_parent() {
+    let mut program = changing("fork");
+    let before = cpu_ticks(&program);
+    let attached = Attached::start(program.id(), &["-d", "2"]);
+    program.go();
+    let child = program.line().trim().parse().unwrap();
+    let (folded, _) = attached.end();
+    let of_parent = (cpu_ticks(&program) - before) * 10_000_000;
+    assert!(folded.total() <= of_parent + 20_000_000, "{} of {of_parent} ns", folded.total());
+    let expected = BTreeSet::from(["first_outer", "first_inner"]);
+    assert_eq!(names(&folded), expected, "the parent's guest and nothing else");
+
+    // The child is a program like any other.
+    let (folded, _) = Attached::start(child, &["-d", "1"]).end();
+    let of_child = without_modules(folded, str::to_owned);
+    let expected = BTreeSet::from(["first_outer", "first_inner", "second_outer", "second_inner"]);
+    assert_eq!(names(&of_child), expected);
+    assert!(program.0.try_wait().unwrap().is_none(), "the parent has not noticed");
+}
+
+/// The module, the store and the engine go, and what comes next lies where they were: a name of one in a stack of the
+/// other would be a lie.
+#[test]
+fn unloaded_guests_are_not_mixed_with_those_that_follow() {
+    let (folded, _) = profile(&changing("unload"), &["-d", "3", "--wait"]);
+    let mut seen = BTreeSet::new();
+    for (stack, _) in &without_modules(folded, str::to_owned).0 {
+        let guests: BTreeSet<&str> = stack.iter().filter_map(|name| Some(name.split_once('_')?.0)).collect();
+        assert!(guests.len() <= 1, "{stack:?}");
+        seen.extend(guests.into_iter().map(str::to_owned));
+    }
+    assert_eq!(seen, BTreeSet::from(["first", "second"].map(str::to_owned)));
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_its_profile() {
+    let program = changing("loop");
+    let attached = Attached::start(program.id(), &["-d", "60"]);
+    let started = cpu_ticks(&program);
+    while cpu_ticks(&program) < started + 50 {
+        std::thread::yield_now();
+    }
+    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGKILL).unwrap();
+    let (folded, outcome) = attached.end();
+    assert!(outcome.stderr.contains("has ended while it was sampled"), "{}", outcome.stderr);
+    // Half a second, but for what was on its way.
+    assert!(folded.total() > 300_000_000, "{}", folded.total());
+    assert_eq!(names(&folded), BTreeSet::from(["first_outer", "first_inner"]));
+}
+
+/// CPU time that the program has taken, in the kernel's ticks of 10 ms.
+fn cpu_ticks(program: &Program) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_program_that_is_stopped_is_read_and_goes_on() {
+    let program = embedding(NEWEST, &[]);
+    let signal = |signal| kill(Pid::from_raw(program.id().cast_signed()), signal).unwrap();
+    signal(Signal::SIGSTOP);
+    let idle = attach(&program, &["-d", "200ms", "-q"]);
+    assert_eq!(idle.status, Some(125), "{}", idle.stderr);
+    assert!(idle.stderr.contains("took no CPU time"), "{}", idle.stderr);
+
+    let attached = Attached::start(program.id(), &["-d", "4", "--freq", "1999"]);
+    for _ in 0..5 {
+        let before = cpu_ticks(&program);
+        signal(Signal::SIGCONT);
+        while cpu_ticks(&program) < before + 20 {
+            std::thread::yield_now();
+        }
+        signal(Signal::SIGSTOP);
+    }
+    signal(Signal::SIGCONT);
+    let (folded, _) = attached.end();
+    check_shares(&folded, 1999.0, "stopped and continued");
+}

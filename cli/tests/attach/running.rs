@@ -1,0 +1,84 @@
+//! A flamewalk that is attached while the test does something to its target.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::Program;
+use crate::support::{Folded, Folder, Outcome, flamewalk};
+
+impl Program {
+    /// Writes a line to its standard input.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Lets a program go on that waits for a line.
+    pub(crate) fn go(&mut self) {
+        self.tell("");
+    }
+
+    /// The next line that it prints, if it has printed nothing more until [`Program::start`] returned.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+}
+
+/// An attached flamewalk, from its first sample on.
+pub(crate) struct Attached {
+    child: Child,
+    output: PathBuf,
+    _folder: Folder,
+}
+
+impl Attached {
+    /// Attaches, and waits until the process is sampled.
+    pub(crate) fn start(pid: u32, arguments: &[&str]) -> Self {
+        let folder = Folder::new();
+        let output = folder.path("out.folded");
+        let mut command = flamewalk("attach");
+        command.arg(pid.to_string()).arg("-o").arg(&output).args(arguments);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut attached = Self { child, output, _folder: folder };
+        if let Err(status) = wait_until_sampling(&mut attached.child) {
+            panic!("flamewalk ends with {status} before it samples: {:?}", attached.child.wait_with_output());
+        }
+        attached
+    }
+
+    /// Ends it as its user would.
+    pub(crate) fn stop(self) -> (Folded, Outcome) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
+        self.end()
+    }
+
+    /// Waits until it has ended by itself, and reads what it has written.
+    pub(crate) fn end(self) -> (Folded, Outcome) {
+        let outcome = Outcome::of(self.child.wait_with_output().unwrap());
+        assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+        (Folded::read(&self.output), outcome)
+    }
+}
+
+/// Waits until a flamewalk samples: until the thread that does is there, which is started when the perf events are open.
+/// The error is how it has ended instead.
+pub(crate) fn wait_until_sampling(flamewalk: &mut Child) -> Result<(), ExitStatus> {
+    let tasks = format!("/proc/{}/task", flamewalk.id());
+    loop {
+        let tasks = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+        let mut names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+        // The kernel keeps 15 bytes of a name.
+        if names.any(|name| name.trim_end() == "flamewalk-attac") {
+            return Ok(());
+        }
+        if let Some(status) = flamewalk.try_wait().unwrap() {
+            return Err(status);
+        }
+        std::thread::yield_now();
+    }
+}
