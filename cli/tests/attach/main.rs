@@ -6,6 +6,7 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod failures;
+mod inside;
 #[allow(dead_code, reason = "this test does not need all of it")]
 #[path = "../support/mod.rs"]
 mod support;
