@@ -30,8 +30,8 @@ const FROM_OUTSIDE: [&str; 7] =
 ///
 /// The program needs no preparation: it is neither restarted nor stopped, and any recent version of Wasmtime will do. From
 /// outside, CPU time is sampled. A program that has flamewalk inside and offers profiles (flamewalk_serve::Server::offer)
-/// is asked for them instead, which knows more. The hottest functions are listed on standard error afterwards. Without -d,
-/// Ctrl-C ends it.
+/// is asked for them instead: it knows labels and imports, too. The hottest functions are listed on standard error
+/// afterwards. Without -d, Ctrl-C ends it.
 #[derive(Debug, Args)]
 #[command(after_help = ATTACH_EXAMPLES)]
 pub(crate) struct Attach {
