@@ -128,6 +128,12 @@ pub(crate) enum Failure {
     #[error("the process is not profiled: {0}")]
     Attach(#[from] flamewalk_attach::Error),
 
+    #[error("process {pid} offers no profiles from inside")]
+    NotOffered { pid: i32 },
+
+    #[error("process {pid} gives no profile from inside: {source}")]
+    Inside { pid: i32, source: flamewalk_serve::FetchError },
+
     #[error("the live view cannot be made: {reason}")]
     Live { reason: String },
 

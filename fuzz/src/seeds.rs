@@ -1,7 +1,16 @@
-//! Writes a small profile in every format as the fuzzer takes it, to start from: `seeds FOLDER`.
+//! Writes what the fuzzer starts from, a folder for each target: `seeds FOLDER`. A small profile in every format; images
+//! and their sections; a binary and its sections.
 
-use std::{env, error::Error, fs, io::Read, path::PathBuf, time::Duration};
+use std::{
+    env,
+    error::Error,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use flamewalk_fuzz::{BINARY_SECTIONS, IMAGE_SECTIONS, IMAGES, LINES, custom_sections_of_lines, section};
 use flamewalk_profile::{
     EndReason, Event, Format, Frame, Headroom, Labels, Origin, Profile, SourceLocation, Tally, Thread, format,
 };
@@ -9,7 +18,44 @@ use flate2::read::GzDecoder;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or("which folder?")?);
-    fs::create_dir_all(&folder)?;
+    for target in ["read", "image", "binary"] {
+        fs::create_dir_all(folder.join(target))?;
+    }
+    profiles(&folder.join("read"))?;
+    images(&folder.join("image"))?;
+    binaries(&folder.join("binary"))?;
+    Ok(())
+}
+
+/// Each image, and each of its sections by itself.
+fn images(folder: &Path) -> Result<(), Box<dyn Error>> {
+    for (choice, image) in (0_u8..).zip(IMAGES) {
+        fs::write(folder.join(format!("{choice}")), [&[IMAGES.len() as u8], image].concat())?;
+        for (number, name) in (0_u8..).zip(IMAGE_SECTIONS) {
+            if let Some((_, contents)) = section(image, name) {
+                fs::write(folder.join(format!("{choice}-{number}")), [&[choice, number], contents].concat())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The binary, and all its sections that symbols are read from.
+fn binaries(folder: &Path) -> Result<(), Box<dyn Error>> {
+    fs::write(folder.join("0"), [&[0], LINES].concat())?;
+    let mut sections = vec![1];
+    for (name, data) in custom_sections_of_lines() {
+        if let Some(number) = BINARY_SECTIONS.iter().position(|known| *known == name) {
+            sections.push(number as u8);
+            sections.extend((data.len() as u16).to_le_bytes());
+            sections.extend(data);
+        }
+    }
+    fs::write(folder.join("1"), sections)?;
+    Ok(())
+}
+
+fn profiles(folder: &Path) -> Result<(), Box<dyn Error>> {
     let profile = example()?;
     for (choice, format) in
         (0_u8..).zip([Format::Native, Format::Pprof, Format::Firefox, Format::Speedscope, Format::Folded])

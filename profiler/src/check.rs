@@ -162,7 +162,9 @@ fn seen(image: &Arc<CodeImage>, text: usize, walk: Walk<'_>) -> Result<Vec<Seen>
 
 #[cfg(test)]
 mod tests {
-    use wasmtime::{Config, OptLevel, Strategy};
+    use wasmtime::{
+        Config, Inlining, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+    };
 
     use super::*;
 
@@ -186,6 +188,18 @@ mod tests {
         check(&engine(|config| config.epoch_interruption(true))).unwrap();
         check(&engine(|config| config.native_unwind_info(false))).unwrap();
         check(&engine(|config| config.wasm_backtrace_max_frames(None))).unwrap();
+        check(&engine(|config| config.debug_info(true))).unwrap();
+        let mut pool = PoolingAllocationConfig::default();
+        pool.total_core_instances(4).total_memories(4).total_tables(4).total_gc_heaps(4);
+        let pooling = InstanceAllocationStrategy::Pooling(pool);
+        check(&engine(|config| config.allocation_strategy(pooling))).unwrap();
+    }
+
+    /// The check's own guest was inlined into one function, and engines that inline were refused since its calls, as all
+    /// code that Wasmtime inlines, have no bytecode offset.
+    #[test]
+    fn an_engine_that_inlines_passes() {
+        check(&engine(|config| config.compiler_inlining(Inlining::Yes))).unwrap();
     }
 
     #[test]

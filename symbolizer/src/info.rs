@@ -15,6 +15,7 @@ use wasmtime_environ::{CompiledFunctionsTable, CompiledModuleInfo, EntityIndex, 
 
 use crate::binary::DWARF_SECTIONS;
 use crate::image::CodeImage;
+use crate::unhinted;
 
 /// Decoded metadata of an image.
 #[derive(Default)]
@@ -52,11 +53,11 @@ impl ImageInfo {
             return Some(ImageInfo { modules, lowerings: HashMap::new() });
         }
         if image.is_component {
-            let artifacts: ComponentArtifacts = postcard::from_bytes(&image.info).ok()?;
+            let artifacts: ComponentArtifacts = unhinted::from_bytes(&image.info).ok()?;
             return Some(Self::of_component(&artifacts));
         }
         type Module = (CompiledModuleInfo, CompiledFunctionsTable, ModuleTypes);
-        let (module, _, _): Module = postcard::from_bytes(&image.info).ok()?;
+        let (module, _, _): Module = unhinted::from_bytes(&image.info).ok()?;
         Some(ImageInfo { modules: vec![ModuleInfo::of(&module)], lowerings: HashMap::new() })
     }
 

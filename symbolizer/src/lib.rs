@@ -32,8 +32,8 @@
 //! # Security
 //!
 //! Binaries, names and DWARF are hostile input: any bytes give a result in bounded time and memory. Damage costs what is
-//! damaged and is told as a [`Notice`]. An image is as trusted as Wasmtime's own loading of it: its metadata is decoded
-//! with Wasmtime's types.
+//! damaged and is told as a [`Notice`]. An image is hostile as well, since it can be that of another process. Its metadata is
+//! decoded with Wasmtime's types, which make no room for more than there is.
 #![forbid(unsafe_code)]
 
 mod address_map;
@@ -57,6 +57,7 @@ mod notice;
 pub mod registry;
 mod symbol;
 mod symbolizer;
+mod unhinted;
 
 pub use binary::{FunctionBody, GuestBinary};
 pub use error::Error;

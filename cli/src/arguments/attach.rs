@@ -7,7 +7,7 @@ use clap::Args;
 use flamewalk_attach::defaults;
 
 use super::Outputs;
-use super::filter::time;
+use super::filter::{label, time};
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -15,16 +15,23 @@ Examples:
   flamewalk attach 4711 --top                        what runs now, until Ctrl-C or q
   flamewalk attach 4711 -d 10 --symbols guest.wasm -o a.flamewalk
   flamewalk attach 4711 --tid 4720 --host-frames -o thread.svg
+  flamewalk attach 4711 --label tenant=acme -o acme.svg   of a server that has flamewalk inside
   flamewalk attach $(pidof my-server) -o profile.folded
 
-What it needs: x86-64 Linux, a process of one's own, kernel.perf_event_paranoid of 2 or less.
+What it needs: a process of one's own. From outside: x86-64 Linux, kernel.perf_event_paranoid of 2 or less.
 
 Exit status: 0, also if the process ends or Ctrl-C is pressed meanwhile; 125 if flamewalk failed or saw no guest.";
 
-/// Profile a running program that embeds Wasmtime, from outside.
+/// The options that mean nothing inside of the program, whose profiler was set up by the program.
+const FROM_OUTSIDE: [&str; 7] =
+    ["outside", "threads", "frame_limit", "stack_bytes", "host_frames", "symbols", "wait"];
+
+/// Profile a running program that embeds Wasmtime.
 ///
-/// The program needs no preparation: it is neither restarted nor stopped, and any recent version of Wasmtime will do. CPU
-/// time is sampled. The hottest functions are listed on standard error afterwards. Without -d, Ctrl-C ends it.
+/// The program needs no preparation: it is neither restarted nor stopped, and any recent version of Wasmtime will do. From
+/// outside, CPU time is sampled. A program that has flamewalk inside and offers profiles (flamewalk_serve::Server::offer)
+/// is asked for them instead: it knows labels and imports, too. The hottest functions are listed on standard error
+/// afterwards. Without -d, Ctrl-C ends it.
 #[derive(Debug, Args)]
 #[command(after_help = ATTACH_EXAMPLES)]
 pub(crate) struct Attach {
@@ -35,31 +42,50 @@ pub(crate) struct Attach {
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
 
-    /// Samples per second of CPU time of each thread
-    #[arg(long = "freq", value_name = "HZ", default_value_t = defaults::RATE)]
-    pub(crate) rate: u32,
+    #[arg(long = "freq", value_name = "HZ", help = format!(
+        "Samples per second of CPU time of each thread [default: {} from outside, the program's own from inside]",
+        defaults::RATE,
+    ))]
+    pub(crate) rate: Option<u32>,
 
-    /// Sample this thread only; may be given several times
+    /// Ask the program for profiles, by the profiler that it has inside, or fail
+    #[arg(long, conflicts_with_all = FROM_OUTSIDE)]
+    pub(crate) inside: bool,
+
+    /// Sample from outside although the program offers profiles
+    #[arg(long)]
+    pub(crate) outside: bool,
+
+    /// Profile stores with this label only, which are known inside; may be given several times, and then all of them
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label, conflicts_with_all = FROM_OUTSIDE)]
+    pub(crate) labels: Vec<(String, String)>,
+
+    /// Sample this thread only, from outside; may be given several times
     #[arg(long = "tid", value_name = "TID")]
     pub(crate) threads: Vec<i32>,
 
-    /// Frames to keep of a stack; of longer ones the youngest are kept
-    #[arg(long, value_name = "FRAMES", default_value_t = defaults::FRAME_LIMIT)]
-    pub(crate) frame_limit: usize,
+    #[arg(long, value_name = "FRAMES", help = format!(
+        "Frames to keep of a stack, from outside; of longer ones the youngest are kept [default: {}]",
+        defaults::FRAME_LIMIT,
+    ))]
+    pub(crate) frame_limit: Option<usize>,
 
-    /// Bytes to copy of a stack at each sample, up to 64512; what lies deeper is missing
-    #[arg(long, value_name = "BYTES", default_value_t = defaults::STACK_BYTES)]
-    pub(crate) stack_bytes: u32,
+    #[arg(long, value_name = "BYTES", help = format!(
+        "Bytes to copy of a stack at each sample from outside, up to 64512; what lies deeper is missing [default: {}]",
+        defaults::STACK_BYTES,
+    ))]
+    pub(crate) stack_bytes: Option<u32>,
 
-    /// Show native functions of the host, too: the program's own, Wasmtime's, and those of the system's libraries
+    /// Show native functions of the host, too, from outside: the program's own, Wasmtime's, and those of the system's libraries
     #[arg(long)]
     pub(crate) host_frames: bool,
 
-    /// Take names, lines and imports from this binary for guests that were compiled from it; may be given several times
+    /// Take names, lines and imports from this binary for guests that were compiled from it, from outside; may be given
+    /// several times
     #[arg(long, value_name = "FILE")]
     pub(crate) symbols: Vec<PathBuf>,
 
-    /// Begin although the process has no code of a guest yet
+    /// Begin although the process has no code of a guest yet, from outside
     #[arg(long)]
     pub(crate) wait: bool,
 
@@ -78,6 +104,22 @@ pub(crate) struct Attach {
     /// The process
     #[arg(value_name = "PID")]
     pub(crate) pid: i32,
+}
+
+impl Attach {
+    /// The first option that is given and can only be followed from outside.
+    pub(crate) fn needs_outside(&self) -> Option<&'static str> {
+        let given = [
+            ("--outside", self.outside),
+            ("--tid", !self.threads.is_empty()),
+            ("--frame-limit", self.frame_limit.is_some()),
+            ("--stack-bytes", self.stack_bytes.is_some()),
+            ("--host-frames", self.host_frames),
+            ("--symbols", !self.symbols.is_empty()),
+            ("--wait", self.wait),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
 }
 
 /// A time as elsewhere, or a plain number of seconds.

@@ -51,7 +51,7 @@ impl FilterArguments {
     }
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a label is given as KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -1,17 +1,19 @@
 //! `flamewalk attach`: from a running process to its profile.
 //!
-//! Everything here asks a source of profiles, [`Attachment`], for what was sampled so far and in the end.
+//! Everything here asks a source of profiles, [`Attached`], for what was sampled so far and in the end.
 
+mod attached;
+mod inside;
 mod top;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flamewalk::profile::Profile;
-use flamewalk_attach::{Attachment, Options};
 use flamewalk_flamegraphs::hottest;
+
+use attached::Attached;
 
 use crate::arguments::Attach;
 use crate::failure::Failure;
@@ -32,31 +34,31 @@ pub(crate) fn attach(arguments: &Attach) -> Result<u8, Failure> {
     interrupt::on_first_interrupt(move || on_interrupt.store(true, Ordering::Relaxed))
         .map_err(|source| flamewalk::Error::System { action: "wait for Ctrl-C", source })?;
 
-    let options = options(arguments)?;
     let sources = Sources::new(&arguments.outputs.source_directories)?;
     let outputs = Output::open_all(&arguments.outputs.outputs)?;
-    let attachment = Arc::new(Attachment::start(arguments.pid, options)?);
+    let attached = Arc::new(Attached::start(arguments)?);
     let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));
     let is_over = || {
-        stop.load(Ordering::Relaxed) || attachment.has_ended() || end.is_some_and(|end| Instant::now() >= end)
+        stop.load(Ordering::Relaxed) || attached.has_ended() || end.is_some_and(|end| Instant::now() >= end)
     };
     if arguments.live {
-        top::show(&attachment, arguments, &is_over)?;
+        top::show(&attached, arguments, &is_over)?;
     } else {
-        let progress = sampling_progress(&attachment, arguments.quiet);
+        let progress = sampling_progress(&attached, arguments.quiet);
         while !is_over() {
             std::thread::sleep(STEP);
         }
         drop(progress);
     }
-    let attachment = Arc::into_inner(attachment).expect("the progress has let go of it");
-    let profile = attachment.stop()?;
+    let attached = Arc::into_inner(attached).expect("the progress has let go of it");
+    let is_inside = attached.is_inside();
+    let profile = attached.stop()?;
     if profile.is_empty() {
         outputs.iter().for_each(Output::discard);
         if !arguments.quiet {
             terminal::report_quality(&profile.metadata);
         }
-        return Err(Failure::NoSamples { reason: why_empty(&profile, arguments.pid) });
+        return Err(Failure::NoSamples { reason: why_empty(&profile, arguments, is_inside) });
     }
     // Every output is tried; the first failure is reported.
     let written: Vec<_> = outputs.iter().map(|output| output.write(&profile, &sources)).collect();
@@ -73,27 +75,11 @@ pub(crate) fn attach(arguments: &Attach) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn options(arguments: &Attach) -> Result<Options, Failure> {
-    let mut options = Options::default();
-    options.rate = arguments.rate;
-    options.frame_limit = arguments.frame_limit;
-    options.host_frames = arguments.host_frames;
-    options.stack_bytes = arguments.stack_bytes;
-    options.threads.clone_from(&arguments.threads);
-    options.wait_for_guests = arguments.wait;
-    for path in &arguments.symbols {
-        let bytes = std::fs::read(path).map_err(|source| Failure::Read { path: path.into(), source })?;
-        let name = path.file_stem().unwrap_or(Path::new("guest").as_os_str()).to_string_lossy();
-        options.symbols.push((name.into_owned(), bytes));
-    }
-    Ok(options)
-}
-
 /// Shows how much has been sampled.
-fn sampling_progress(attachment: &Arc<Attachment>, quiet: bool) -> Progress {
-    let attachment = Arc::downgrade(attachment);
+fn sampling_progress(attached: &Arc<Attached>, quiet: bool) -> Progress {
+    let attached = Arc::downgrade(attached);
     Progress::start(quiet, move |elapsed| {
-        let statistics = attachment.upgrade()?.statistics().ok()?;
+        let statistics = attached.upgrade()?.statistics().ok()?;
         let lost = match statistics.total_lost().samples {
             0 => String::new(),
             lost => format!(", {lost} lost"),
@@ -104,10 +90,17 @@ fn sampling_progress(attachment: &Arc<Attachment>, quiet: bool) -> Progress {
 }
 
 /// Says why there is no sample, and what to do.
-fn why_empty(profile: &Profile, pid: i32) -> String {
+fn why_empty(profile: &Profile, arguments: &Attach, is_inside: bool) -> String {
+    let pid = arguments.pid;
     let statistics = &profile.metadata.statistics;
     let (ticks, outside) = (statistics.ticks.samples, statistics.outside.samples);
     match statistics.total_lost().samples {
+        _ if ticks == 0 && is_inside => {
+            let which = if arguments.labels.is_empty() { "" } else { " with these labels" };
+            format!(
+                "no guest{which} ran in process {pid} meanwhile; sample for longer, or when guests have work to do"
+            )
+        }
         _ if ticks == 0 => {
             format!("process {pid} took no CPU time meanwhile; sample for longer, or when it has work to do")
         }

@@ -7,9 +7,9 @@ use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use crossterm::terminal::{self as screen, ClearType};
 use crossterm::{cursor, execute, queue};
 use flamewalk::profile::printable;
-use flamewalk_attach::Attachment;
-use flamewalk_flamegraphs::{Filter, hottest};
+use flamewalk_flamegraphs::hottest;
 
+use super::attached::Attached;
 use crate::arguments::Attach;
 use crate::failure::Failure;
 use crate::terminal;
@@ -40,7 +40,7 @@ impl Drop for Screen {
 /// Shows the view until `is_over`, or the user ends it with `q`, Escape or Ctrl-C. Where standard output is no terminal, each
 /// view is printed behind the one before.
 pub(crate) fn show(
-    attachment: &Attachment,
+    attached: &Attached,
     arguments: &Attach,
     is_over: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
@@ -61,7 +61,7 @@ pub(crate) fn show(
             continue;
         }
         next = (next + INTERVAL).max(Instant::now());
-        let text = view(attachment, arguments, started.elapsed())?;
+        let text = view(attached, arguments, started.elapsed())?;
         match &screen {
             Some(_) => draw(&text).map_err(print)?,
             None => terminal::print(format_args!("{text}\n"))?,
@@ -77,10 +77,10 @@ fn is_end(event: &Event) -> bool {
 }
 
 /// What fell on functions since the last view, and what became of all ticks.
-fn view(attachment: &Attachment, arguments: &Attach, elapsed: Duration) -> Result<String, Failure> {
-    let profile = attachment.snapshot()?;
-    let statistics = &profile.metadata.statistics;
-    let name = printable(profile.metadata.command.first().map_or("", String::as_str)).to_string();
+fn view(attached: &Attached, arguments: &Attach, elapsed: Duration) -> Result<String, Failure> {
+    let statistics = attached.statistics()?;
+    let recent = attached.recent(elapsed.saturating_sub(INTERVAL))?;
+    let name = printable(recent.metadata.command.first().map_or("", String::as_str)).to_string();
     let head = format!(
         "process {} {name}, {:.0} s: {} samples of guests, {} outside, {} lost (q ends)\n\n",
         arguments.pid,
@@ -89,9 +89,6 @@ fn view(attachment: &Attachment, arguments: &Attach, elapsed: Duration) -> Resul
         statistics.outside.samples,
         statistics.total_lost().samples,
     );
-    let mut recent = Filter::default();
-    recent.from = Some(elapsed.saturating_sub(INTERVAL));
-    let recent = recent.apply(&profile).map_err(|error| Failure::Live { reason: error.to_string() })?;
     if recent.is_empty() {
         return Ok(head + "no guest in the last second\n");
     }

@@ -9,6 +9,7 @@ mod components;
 mod cost;
 mod damaged;
 mod failures;
+mod inside;
 mod lifecycle;
 mod namespaces;
 mod programs;

@@ -18,6 +18,7 @@ use crate::connection::TRANSFER_TIME;
 use crate::error::FetchError;
 use crate::on_demand::Options;
 use crate::request::Kind;
+use crate::socket::user_of;
 
 /// How large a response may be, in bytes; profiles are far smaller.
 const MAX_RESPONSE: usize = 1 << 30;
@@ -34,6 +35,8 @@ pub struct Ask {
     pub rate: Option<u32>,
     /// Only what is sampled in stores that have all of these labels.
     pub labels: Labels,
+    /// How long to wait at most beyond the time that is sampled; without it a minute.
+    pub patience: Option<Duration>,
 }
 
 impl Ask {
@@ -54,15 +57,17 @@ impl Ask {
     /// How long to wait: for the other side to sample, to make the profile and to send it.
     fn patience(&self) -> Duration {
         let limits = Options::default();
-        self.duration.unwrap_or(limits.max_duration).saturating_add(TRANSFER_TIME)
+        let sampled = self.duration.unwrap_or(limits.max_duration);
+        sampled.saturating_add(self.patience.unwrap_or(TRANSFER_TIME))
     }
 }
 
 /// Fetches a profile from the process with this number, which offers it at `path` below `/debug/pprof/`; see
-/// [`offered_by`](crate::offered_by). Waits for as long as is sampled, and a minute more at most.
+/// [`offered_by`](crate::offered_by). Waits for as long as is sampled, and for [`Ask::patience`] more at most.
 ///
 /// # Errors
-/// [`FetchError::OtherProcess`] if `path` is the socket of another process, which is then told nothing;
+/// [`FetchError::OtherProcess`] if `path` is the socket of another process, and [`FetchError::OtherUser`] if it was made by
+/// a user that the process does not run as, nor root; they are then told nothing;
 /// [`FetchError::Refused`] if the process does not want to; [`FetchError::NoAnswer`]; [`FetchError::NotProfile`];
 /// [`FetchError::Connection`].
 ///
@@ -98,6 +103,11 @@ impl At {
         if u32::try_from(found) != Ok(process) {
             let path = self.path.clone();
             return Err(FetchError::OtherProcess { path, expected: process, found, user: peer.uid() });
+        }
+        // A number can be used again by a process that has the socket from the one that made it.
+        let expected = user_of(process).ok_or_else(|| self.failed("the process has ended"))?;
+        if ![expected, 0].contains(&peer.uid()) {
+            return Err(FetchError::OtherUser { path: self.path.clone(), expected, found: peer.uid() });
         }
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(error))?;

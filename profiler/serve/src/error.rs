@@ -78,6 +78,16 @@ pub enum FetchError {
         /// The user that it runs as.
         user: u32,
     },
+    /// The process listens there, and has made the socket as another user than it is now.
+    #[error("`{}` was made by user {found}, and the process runs as user {expected}", path.display())]
+    OtherUser {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The user that the process runs as.
+        expected: u32,
+        /// The user that has made the socket.
+        found: u32,
+    },
     /// The other side says no.
     #[error("{message}")]
     Refused {

@@ -29,11 +29,12 @@ pub fn path() -> PathBuf {
 /// a container. That it belongs to the process is to be checked at its other end, as [`fetch`](crate::fetch) does.
 pub fn offered_by(process: u32) -> Option<PathBuf> {
     let of_process = PathBuf::from(format!("/proc/{process}"));
-    let user = fs::metadata(&of_process).ok()?.uid();
+    let user = user_of(process)?;
     let environment = fs::read(of_process.join("environ")).unwrap_or_default();
     let runtime =
         environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"XDG_RUNTIME_DIR="));
-    let own_number = number_in_namespace(&of_process).unwrap_or(process);
+    // The number that a process has for itself is the last of those that it has.
+    let own_number = status(process, "NSpid:").and_then(|numbers| numbers.last().copied()).unwrap_or(process);
     let candidates = ["/".into(), of_process.join("root")].into_iter().flat_map(|root: PathBuf| {
         let number = if root == Path::new("/") { process } else { own_number };
         let folders = folders(runtime.map(OsStr::from_bytes), user, &root);
@@ -44,11 +45,17 @@ pub fn offered_by(process: u32) -> Option<PathBuf> {
     candidates.into_iter().find(is_socket)
 }
 
-/// The number that a process has for itself, which is the last of those that it has.
-fn number_in_namespace(of_process: &Path) -> Option<u32> {
-    let status = fs::read_to_string(of_process.join("status")).ok()?;
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    numbers.split_whitespace().next_back()?.parse().ok()
+/// The effective user of a process. The owner of its folder in `/proc` is root if its memory is not to be dumped.
+pub(crate) fn user_of(process: u32) -> Option<u32> {
+    let [_real, effective, ..] = *status(process, "Uid:")? else { return None };
+    Some(effective)
+}
+
+/// The numbers behind this word in what the system says of a process.
+fn status(process: u32, word: &str) -> Option<Vec<u32>> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix(word))?;
+    numbers.split_whitespace().map(|number| number.parse().ok()).collect()
 }
 
 /// The folders that a user's socket can be in, the preferred one first, in the file system below `root`.

@@ -222,3 +222,35 @@ impl Search {
         Some(unsafe { read(address) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{
+        Config, Inlining, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+    };
+
+    use super::*;
+
+    /// A process searches once, in the first engine that it profiles, whichever that is.
+    #[test]
+    fn every_kind_of_engine_finds_the_same_list() {
+        let mut pool = PoolingAllocationConfig::default();
+        pool.total_core_instances(4).total_memories(4).total_tables(4).total_gc_heaps(4);
+        let pooling = InstanceAllocationStrategy::Pooling(pool);
+        let configure: [&dyn Fn(&mut Config) -> &mut Config; 6] = [
+            &|config| config,
+            &|config| config.compiler_inlining(Inlining::Yes),
+            &|config| config.compiler_inlining(Inlining::Yes).cranelift_opt_level(OptLevel::None),
+            &|config| config.strategy(Strategy::Winch),
+            &|config| config.allocation_strategy(pooling.clone()),
+            &|config| config.signals_based_traps(false).native_unwind_info(false),
+        ];
+        let found = configure.map(|configure| {
+            let mut config = Config::new();
+            let engine = Engine::new(configure(&mut config)).unwrap();
+            let list = std::thread::spawn(move || find(&engine)).join().unwrap().unwrap();
+            (list.offset, list.layout)
+        });
+        assert!(found.iter().all(|list| *list == found[0]), "{found:?}");
+    }
+}

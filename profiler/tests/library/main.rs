@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod churn;
+mod configurations;
 mod control;
 mod events;
 mod forks;

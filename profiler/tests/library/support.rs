@@ -36,8 +36,12 @@ pub(crate) struct KnownAnswer {
 
 impl KnownAnswer {
     pub(crate) fn compile() -> Self {
+        Self::compile_in(&Engine::default())
+    }
+
+    pub(crate) fn compile_in(engine: &Engine) -> Self {
         let binary = std::fs::read(Guest::KnownAnswerHost.path()).unwrap();
-        Self { module: Module::new(&Engine::default(), &binary).unwrap(), binary }
+        Self { module: Module::new(engine, &binary).unwrap(), binary }
     }
 
     pub(crate) fn register(&self, profiler: &Profiler) {

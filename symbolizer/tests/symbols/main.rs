@@ -1,5 +1,6 @@
 //! The symbolizer on real images: compiled by Wasmtime from real guests, compared with tools that nobody here wrote.
 
+mod fuzz_images;
 mod host_calls;
 mod hostile;
 mod images;
