@@ -29,7 +29,7 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
     };
     options.error_rate = arguments.error_rate;
     let sources = Sources::new(&arguments.source_directories)?;
-    let outputs = Output::open_all(&arguments.outputs)?;
+    let outputs = Output::open_all(&arguments.outputs, arguments.graph.orientation())?;
     if let Some(other) = outputs.iter().find(|output| matches!(output.format(), OutputFormat::Profile(_))) {
         return Err(Failure::ComparisonFormat { path: other.path().into() });
     }
@@ -78,6 +78,7 @@ fn draw(
         DiffShape::Base => Shape::Base,
         DiffShape::Vanished => Shape::Vanished,
     };
+    options.orientation = arguments.graph.orientation();
     output.replace(|writer| comparison.svg(&options, writer))
 }
 

@@ -8,7 +8,7 @@ use crate::sources::Sources;
 use crate::terminal;
 
 pub(crate) fn merge(arguments: &Merge) -> Result<u8, Failure> {
-    let outputs = Output::open_all(&arguments.outputs)?;
+    let outputs = Output::open_all(&arguments.outputs, arguments.graph.orientation())?;
     let filter = arguments.filter.filter();
     let profiles =
         arguments.profiles.iter().map(|path| input::read(path, &filter)).collect::<Result<Vec<_>, _>>()?;

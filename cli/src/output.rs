@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use flamewalk::profile::{Format, Profile, ProfileError, format};
 use flamewalk_flamegraphs::report::{ReportOptions, html};
-use flamewalk_flamegraphs::{FlamegraphError, Options, svg};
+use flamewalk_flamegraphs::{FlamegraphError, Options, Orientation, svg};
 
 use crate::failure::Failure;
 use crate::sources::Sources;
@@ -51,13 +51,15 @@ pub(crate) struct Output {
     format: OutputFormat,
     file: File,
     is_standard: bool,
+    /// Of a flame graph.
+    orientation: Orientation,
     /// Whether the file was not there before and holds nothing yet: it goes if it is never written.
     is_blank: AtomicBool,
 }
 
 impl Output {
     /// Opens the file; what it holds stays until it is written.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    fn open(path: &Path, orientation: Orientation) -> Result<Self, Failure> {
         let format = OutputFormat::of(path)?;
         let is_standard = path == Path::new(STANDARD_OUTPUT);
         let is_blank = AtomicBool::new(!is_standard && !path.exists());
@@ -66,7 +68,7 @@ impl Output {
             false => OpenOptions::new().write(true).create(true).truncate(false).open(path),
         }
         .map_err(|source| Failure::Write { path: path.into(), source })?;
-        Ok(Self { path: path.into(), format, file, is_standard, is_blank })
+        Ok(Self { path: path.into(), format, file, is_standard, orientation, is_blank })
     }
 
     /// Whether this is standard output, where nothing else belongs then.
@@ -75,8 +77,8 @@ impl Output {
     }
 
     /// Opens all of them; the first that cannot be opened is the failure.
-    pub(crate) fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
-        paths.iter().map(|path| Self::open(path)).collect()
+    pub(crate) fn open_all(paths: &[PathBuf], orientation: Orientation) -> Result<Vec<Self>, Failure> {
+        paths.iter().map(|path| Self::open(path, orientation)).collect()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -91,7 +93,11 @@ impl Output {
     pub(crate) fn write(&self, profile: &Profile, sources: &Sources) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Profile(to) => self.replace(|writer| format::write(profile, to, writer)),
-            OutputFormat::Svg => self.replace(|writer| svg(profile, &Options::default(), writer)),
+            OutputFormat::Svg => {
+                let mut options = Options::default();
+                options.orientation = self.orientation;
+                self.replace(|writer| svg(profile, &options, writer))
+            }
             OutputFormat::Html => {
                 let mut options = ReportOptions::default();
                 options.sources = sources.texts(profile);

@@ -17,7 +17,7 @@ const JSON_FORMAT: &str = "flamewalk report 1";
 
 pub(crate) fn report(arguments: &Report) -> Result<u8, Failure> {
     let sources = Sources::new(&arguments.outputs.source_directories)?;
-    let outputs = Output::open_all(&arguments.outputs.outputs)?;
+    let outputs = Output::open_all(&arguments.outputs.outputs, arguments.outputs.graph.orientation())?;
     let profile = input::read(&arguments.profile, &arguments.filter.filter())?;
     for output in &outputs {
         output.write(&profile, &sources)?;

@@ -8,6 +8,7 @@ mod run;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use flamewalk_flamegraphs::Orientation;
 
 pub(crate) use attach::Attach;
 pub(crate) use filter::FilterArguments;
@@ -55,6 +56,23 @@ pub(crate) struct Outputs {
     /// Take source texts for an .html report from this directory; may be given several times
     #[arg(long = "source-dir", value_name = "DIR")]
     pub(crate) source_directories: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) graph: Graph,
+}
+
+/// How flame graphs are drawn.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Graph {
+    /// Draw an .svg upside down, as an icicle graph: callers above what they call
+    #[arg(long)]
+    icicle: bool,
+}
+
+impl Graph {
+    pub(crate) fn orientation(self) -> Orientation {
+        if self.icicle { Orientation::Icicles } else { Orientation::Flames }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-use super::{FilterArguments, Outputs};
+use super::{FilterArguments, Graph, Outputs};
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -199,6 +199,9 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "SHAPE", default_value = "new")]
     pub(crate) shape: DiffShape,
 
+    #[command(flatten)]
+    pub(crate) graph: Graph,
+
     /// Take source texts for an .html report from this directory; may be given several times
     #[arg(long = "source-dir", value_name = "DIR")]
     pub(crate) source_directories: Vec<PathBuf>,
@@ -260,6 +263,9 @@ pub(crate) struct Merge {
     /// Where to write the merged profile; may be given several times. The ending chooses the format, as for `run`
     #[arg(short, long = "output", value_name = "OUT", required = true)]
     pub(crate) outputs: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) graph: Graph,
 
     /// Print nothing but errors
     #[arg(short, long)]

@@ -35,7 +35,7 @@ pub(crate) fn attach(arguments: &Attach) -> Result<u8, Failure> {
         .map_err(|source| flamewalk::Error::System { action: "wait for Ctrl-C", source })?;
 
     let sources = Sources::new(&arguments.outputs.source_directories)?;
-    let outputs = Output::open_all(&arguments.outputs.outputs)?;
+    let outputs = Output::open_all(&arguments.outputs.outputs, arguments.outputs.graph.orientation())?;
     let attached = Arc::new(Attached::start(arguments)?);
     let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));
     let is_over = || {

@@ -59,6 +59,30 @@ fn json(profile: &Path, options: &[&str]) -> Value {
     serde_json::from_str(&read("report", profile, &[&["--format", "json"], options].concat()).stdout).unwrap()
 }
 
+/// How far below the top of a graph a function's first frame is drawn.
+fn top(svg: &str, function: &str) -> u32 {
+    let (_, frame) = svg.split_once(&format!("<title>{function} (")).unwrap();
+    let (_, y) = frame.split_once(" y=\"").unwrap();
+    y.split_once('"').unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn graphs_can_be_drawn_as_icicles() {
+    let folder = Folder::new();
+    let (profile, svg) = (made(&folder), folder.path("a.svg"));
+    let commands: [(&str, &[&Path]); 3] =
+        [("report", &[&profile]), ("merge", &[&profile, &profile]), ("diff", &[&profile, &profile])];
+    for (command, profiles) in commands {
+        for (options, is_icicle) in [(&[][..], false), (&["--icicle"], true)] {
+            let outcome = finish(flamewalk(command).args(profiles).arg("-o").arg(&svg).args(options));
+            assert_eq!(outcome.status, Some(0), "{outcome:?}");
+            let drawn = std::fs::read_to_string(&svg).unwrap();
+            let is_caller_above = top(&drawn, "main") < top(&drawn, "parse");
+            assert_eq!(is_caller_above, is_icicle, "{command} {options:?}");
+        }
+    }
+}
+
 #[test]
 fn a_report_lists_what_costs_most() {
     let folder = Folder::new();
