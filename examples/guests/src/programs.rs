@@ -82,7 +82,7 @@ pub fn sqlite_copies(copies: usize) -> Result<PathBuf, Error> {
         let mut compile = Zig::pinned()?.command("cc");
         compile.current_dir(folder).args(SQLITE_OPTIONS);
         compile.arg(prefix_map(folder, folder.with_extension("")));
-        compile.arg("-I").arg(amalgamation).arg("-I").arg(&sources).args(["-c", "copy.c", "main.c"]);
+        compile.arg("-I").arg(amalgamation).arg("-I").arg(&sources).args(["-c", "copy.c"]);
         on_demand::run(&mut compile).map(drop)
     };
     let inputs = (SQLITE_CRATE, SQLITE_OPTIONS, SQLITE_DRIVER, SQLITE_COPY);
@@ -90,7 +90,8 @@ pub fn sqlite_copies(copies: usize) -> Result<PathBuf, Error> {
     let name = format!("sqlite-{copies}-copies");
     let folder = on_demand::once(&name, inputs, |folder| {
         let mut link = Zig::pinned()?.command("cc");
-        link.current_dir(&objects).args(SQLITE_OPTIONS).arg("main.o").args(vec!["copy.o"; copies]);
+        link.current_dir(&objects).args(SQLITE_OPTIONS).arg(prefix_map(&objects, "/sqlite-copy"));
+        link.arg("main.c").args(vec!["copy.o"; copies]);
         on_demand::run(link.arg("-o").arg(folder.join("sqlite.wasm"))).map(drop)
     })?;
     Ok(folder.join("sqlite.wasm"))

@@ -20,16 +20,24 @@ const FARTHEST_LINE: usize = 64;
 /// A place in the source, its file by the number that it has in the unit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Position {
-    pub(crate) file: Option<u64>,
+    pub(crate) file: Option<u32>,
     pub(crate) line: u32,
     pub(crate) column: u32,
 }
 
-/// From an address on, the code comes from a position.
+/// From an address on, the code comes from a position. There are about as many rows as bytes in the line program.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     address: u32,
-    position: Position,
+    file: u32,
+    line: u32,
+    column: u32,
+}
+
+impl Row {
+    fn position(&self) -> Position {
+        Position { file: Some(self.file), line: self.line, column: self.column }
+    }
 }
 
 /// Rows of consecutive addresses, sorted by address.
@@ -38,7 +46,7 @@ struct Sequence {
     end: u32,
     /// The start of the body that it starts in: the first row of a function comes after its locals.
     body: u32,
-    rows: Vec<Row>,
+    rows: Box<[Row]>,
 }
 
 /// The sequences of one unit that describe functions of the guest.
@@ -47,7 +55,7 @@ pub(crate) struct Lines {
     /// Sorted by start.
     sequences: Vec<Sequence>,
     /// The files asked for so far.
-    files: HashMap<u64, Option<Arc<str>>>,
+    files: HashMap<u32, Option<Arc<str>>>,
 }
 
 impl Lines {
@@ -59,7 +67,7 @@ impl Lines {
         bodies: &Bodies,
         fuel: &mut Fuel,
     ) -> Result<Lines, Stop> {
-        let unit = units.open(sections, unit_index, fuel)?;
+        let unit = units.open_with_lines(sections, unit_index, fuel)?;
         let mut lines = Lines::default();
         if let Some(program) = unit.line_program.clone() {
             let run = lines.run(program, bodies, fuel);
@@ -83,11 +91,13 @@ impl Lines {
             // An address beyond 32 bits is in no body.
             let address = u32::try_from(row.address()).unwrap_or(u32::MAX);
             if row.end_sequence() {
-                self.add(std::mem::take(&mut rows), address, bodies);
+                self.add(&mut rows, address, bodies);
+                rows.clear();
                 continue;
             }
-            let position = Position {
-                file: Some(row.file_index()),
+            let row = Row {
+                address,
+                file: u32::try_from(row.file_index()).unwrap_or(u32::MAX),
                 line: row.line().and_then(|line| u32::try_from(line.get()).ok()).unwrap_or_default(),
                 column: match row.column() {
                     ColumnType::LeftEdge => 0,
@@ -96,21 +106,20 @@ impl Lines {
             };
             // The last of several rows for one address is the one that counts.
             match rows.last_mut() {
-                Some(last) if last.address == address => last.position = position,
-                _ => rows.push(Row { address, position }),
+                Some(last) if last.address == address => *last = row,
+                _ => rows.push(row),
             }
         }
         Ok(())
     }
 
     /// Keeps a sequence if it starts with or in a body: where linkers leave dropped code, there is none.
-    fn add(&mut self, mut rows: Vec<Row>, end: u32, bodies: &Bodies) {
+    fn add(&mut self, rows: &mut [Row], end: u32, bodies: &Bodies) {
         let Some(start) = rows.iter().map(|row| row.address).min() else { return };
         let body = bodies.starting_at(u64::from(start)).or_else(|| Some(bodies.find(start)?.1));
         if let Some(body) = body.filter(|_| start < end) {
             rows.sort_by_key(|row| row.address);
-            rows.shrink_to_fit();
-            self.sequences.push(Sequence { start, end, body: body.start, rows });
+            self.sequences.push(Sequence { start, end, body: body.start, rows: (&*rows).into() });
         }
     }
 
@@ -132,16 +141,15 @@ impl Lines {
         let end = self.sequences.partition_point(|sequence| sequence.start <= address);
         let sequence = self.sequences[..end].last().filter(|sequence| address < sequence.end)?;
         let index = sequence.rows.partition_point(|row| row.address <= address).checked_sub(1)?;
-        let position = sequence.rows[index].position;
+        let position = sequence.rows[index].position();
         if position.line != 0 {
             return Some(position);
         }
         let (before, after) = sequence.rows.split_at(index);
-        let is_near =
-            |row: &&Row| row.position.line != 0 && body.contains(row.address) && is_same(row.address);
+        let is_near = |row: &&Row| row.line != 0 && body.contains(row.address) && is_same(row.address);
         let nearest = before.iter().rev().take(FARTHEST_LINE).find(is_near);
         let nearest = nearest.or_else(|| after.iter().take(FARTHEST_LINE).find(is_near));
-        Some(nearest.map_or(position, |row| row.position))
+        Some(nearest.map_or(position, Row::position))
     }
 
     /// The position with its file's path; `None` without a file.
@@ -157,7 +165,7 @@ impl Lines {
         let path = match self.files.get(&file) {
             Some(path) => path.clone(),
             None => {
-                let unit = units.open(sections, unit_index, fuel);
+                let unit = units.open_with_lines(sections, unit_index, fuel);
                 let path = unit.and_then(|unit| file_path(unit.unit_ref(sections), file, fuel));
                 let path = units.unless_malformed(path)?.flatten();
                 self.files.insert(file, path.clone());
@@ -168,10 +176,10 @@ impl Lines {
     }
 }
 
-fn file_path(unit: UnitRef<'_, Reader<'_>>, file: u64, fuel: &mut Fuel) -> Result<Option<Arc<str>>, Stop> {
+fn file_path(unit: UnitRef<'_, Reader<'_>>, file: u32, fuel: &mut Fuel) -> Result<Option<Arc<str>>, Stop> {
     let Some(program) = &unit.line_program else { return Ok(None) };
     let header = program.header();
-    let Some(entry) = header.file(file) else { return Ok(None) };
+    let Some(entry) = header.file(file.into()) else { return Ok(None) };
     let mut text = |value| -> Result<String, Stop> {
         let value = unit.attr_string(value)?;
         fuel.burn(value.len() / 16)?;
