@@ -13,6 +13,7 @@ mod fuel;
 mod function;
 mod lines;
 mod names;
+mod sequences;
 mod units;
 
 use std::collections::HashMap;
@@ -209,13 +210,14 @@ impl State {
             }
         };
         // What comes before the first row, such as the check of the stack's limit, belongs to it.
-        let first = lines.first_address(body).unwrap_or(body.start);
+        let first = lines.first_address(sections, units, body, fuel)?.unwrap_or(body.start);
         let address = address.map_or(first, |address| address.max(first));
         // Without a subprogram (`-gline-tables-only` has none for functions that inline nothing), only lines.
         let scope = scope.as_deref();
         let innermost = |address| scope.and_then(|scope| scope.innermost_at(address));
         let innermost_here = innermost(address);
-        let mut position = lines.find(body, address, |other| innermost(other) == innermost_here);
+        let is_same = |other| innermost(other) == innermost_here;
+        let mut position = lines.find(sections, units, (body, address), is_same, fuel)?;
         let mut frames = Vec::new();
         for inlined in scope.into_iter().flat_map(|scope| scope.chain(innermost_here)) {
             let name = match inlined.origin {
