@@ -59,19 +59,21 @@ fn first_result(run: &mut Run, samples: &[Sample]) {
 /// Nanoseconds for all of a sample's addresses.
 type Measurement = fn(&mut Run, &Sample) -> Option<[f64; 2]>;
 
-/// The goal is `addr2line`'s time.
+/// The goal is `addr2line`'s time for the largest.
 fn per_address(run: &mut Run, samples: &[Sample], title: &str, measure: Measurement) {
     if !run.section(title, &["MB of DWARF", "addr2line ns", "symbolizer ns", "of addr2line"]) {
         return;
     }
+    let mut last = None;
     for sample in samples {
         let medians = measure(run, sample);
         let each = medians.map(|medians| medians.map(|time| time / sample.addresses.len() as f64));
         if let Some([floor, own]) = each {
             row(megabytes(sample.dwarf_bytes), &[floor, own, own / floor]);
         }
-        run.goal("of addr2line's time", each.map(|[floor, own]| own / floor), 1.0);
+        last = each.map(|[floor, own]| own / floor);
     }
+    run.goal("of addr2line's time, of the largest", last, 1.0);
 }
 
 fn cold(run: &mut Run, sample: &Sample) -> Option<[f64; 2]> {
@@ -103,23 +105,27 @@ fn again(run: &mut Run, sample: &Sample) -> Option<[f64; 2]> {
 }
 
 /// The most heap at a time, for one address and for all. The binary itself is not counted, and the goal is twice the DWARF
-/// of the units that the addresses are in.
+/// that has to be read for the addresses, in the largest guest.
 fn memory(run: &mut Run, samples: &[Sample]) {
     let heads = ["MB of DWARF", "MB touched", "addr2line MB", "symbolizer MB", "of touched"];
     if !run.section("memory", &heads) {
         return;
     }
+    let mut last = None;
     for sample in samples {
         for addresses in [sample.middle(), &sample.addresses] {
             let touched = sample.touched(addresses);
             let floor = peak_of(|| ask_addr2line(&sample.addr2line(), addresses));
             let own = peak_of(|| ask_symbolizer(&mut sample.symbolizer(), addresses));
-            let part = own as f64 / touched as f64;
+            last = Some(own as f64 / touched as f64);
             let numbers = [touched, floor, own].map(|bytes| bytes as f64 / 1e6);
-            row(megabytes(sample.dwarf_bytes), &[&numbers[..], &[part]].concat());
-            run.goal("of the DWARF touched", Some(part), 2.0);
+            row(
+                megabytes(sample.dwarf_bytes),
+                &[numbers[0], numbers[1], numbers[2], numbers[2] / numbers[0]],
+            );
         }
     }
+    run.goal("of the DWARF touched, all addresses of the largest", last, 2.0);
 }
 
 fn megabytes(bytes: usize) -> String {
