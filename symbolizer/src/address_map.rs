@@ -3,19 +3,21 @@
 //! Wasmtime 48 writes it in blocks. Earlier versions wrote the number of entries, then their text offsets, then their
 //! positions, in words of 32 bits: a section of exactly this length, with ascending text offsets, is of that form.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use flamewalk_handler::code::Function;
 use wasmtime_environ::{FilePos, iterate_address_map};
 
-/// A copy of the section, decoded when the first address is looked up.
+/// A copy of the section, of which only the blocks are decoded that are asked for.
 ///
 /// Bytecode offsets are relative to the start of the binary that was compiled: of the whole component for a
 /// component's core modules, of the adapter itself for a fused adapter.
 #[derive(Debug)]
 pub(crate) struct AddressMap {
     section: Box<[u8]>,
-    entries: OnceLock<Vec<Entry>>,
+    /// All entries, of an image of a version that wrote them in words.
+    words: OnceLock<Option<Vec<Entry>>>,
 }
 
 /// From a text offset to that of the next entry, code comes from one instruction, or from none in particular: a
@@ -26,9 +28,12 @@ struct Entry {
     position: FilePos,
 }
 
+/// A block's first text offset, and where its entries lie behind the index; both little-endian.
+type IndexEntry = [u8; 8];
+
 impl AddressMap {
     pub(crate) fn new(section: &[u8]) -> AddressMap {
-        AddressMap { section: section.into(), entries: OnceLock::new() }
+        AddressMap { section: section.into(), words: OnceLock::new() }
     }
 
     /// How much memory the section takes, in bytes.
@@ -36,32 +41,54 @@ impl AddressMap {
         self.section.len()
     }
 
-    fn entries(&self) -> &[Entry] {
-        self.entries.get_or_init(|| {
-            if let Some(entries) = entries_in_words(&self.section) {
-                return entries;
-            }
-            let decoded = iterate_address_map(&self.section).into_iter().flatten();
-            let decoded = decoded.map(|(text, position)| Entry { text, position });
-            // An entry takes a byte at least; more entries than bytes are damage.
-            let mut entries: Vec<Entry> = decoded.take(self.section.len()).collect();
-            entries.sort_by_key(|entry| entry.text);
-            entries
-        })
+    fn words(&self) -> Option<&[Entry]> {
+        self.words.get_or_init(|| entries_in_words(&self.section)).as_deref()
     }
 
-    /// The entries of a function up to a text offset, and those after it.
-    fn entries_around(&self, function: Function, offset: u32) -> (&[Entry], &[Entry]) {
-        let entries = self.entries();
-        let start = entries.partition_point(|entry| entry.text < function.start);
-        let middle = entries.partition_point(|entry| entry.text <= offset);
-        let end = entries.partition_point(|entry| entry.text < function.end());
-        (entries.get(start..middle).unwrap_or_default(), entries.get(middle..end).unwrap_or_default())
+    /// The index of the blocks, and the bytes that it points into. Behind the numbers of entries and of blocks.
+    fn blocks(&self) -> Option<(&[IndexEntry], &[u8])> {
+        let count = self.section.get(4..8)?.try_into().ok().map(u32::from_le_bytes)?;
+        let (index, bodies) = self.section[8..].split_at_checked(8 * usize::try_from(count).ok()?)?;
+        Some((index.as_chunks().0, bodies))
+    }
+
+    /// The block that holds the last entry at or before a text offset, and how many there are.
+    fn block_of(&self, offset: u32) -> Option<(usize, usize)> {
+        if self.words().is_some() {
+            return Some((0, 1));
+        }
+        let (index, _) = self.blocks()?;
+        let after = index.partition_point(|[a, b, c, d, ..]| u32::from_le_bytes([*a, *b, *c, *d]) <= offset);
+        Some((after.checked_sub(1)?, index.len()))
+    }
+
+    /// The entries of a block, sorted. All those in words are one.
+    fn entries_of(&self, block: usize) -> Cow<'_, [Entry]> {
+        match self.words() {
+            Some(words) => Cow::Borrowed(words),
+            None => Cow::Owned(self.decode(block).unwrap_or_default()),
+        }
+    }
+
+    /// Decodes one block with Wasmtime's own decoder, by a section that has only this block.
+    fn decode(&self, block: usize) -> Option<Vec<Entry>> {
+        let (index, bodies) = self.blocks()?;
+        let position =
+            |entry: &IndexEntry| u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]) as usize;
+        let entry = index.get(block)?;
+        let end = index.get(block + 1).map_or(bodies.len(), position);
+        // As many entries as there are, one block, which starts where the index ends.
+        let header = [&u32::MAX.to_le_bytes()[..], &1_u32.to_le_bytes(), &entry[..4], &[0; 4]];
+        let section = [&header.concat(), bodies.get(position(entry)..end)?].concat();
+        let entries = iterate_address_map(&section)?.map(|(text, position)| Entry { text, position });
+        Some(entries.collect())
     }
 
     /// The bytecode offset of the instruction at `offset` in `function`.
     pub(crate) fn find(&self, function: Function, offset: u32) -> Option<u32> {
-        self.entries_around(function, offset).0.last()?.position.file_offset()
+        let entries = self.entries_of(self.block_of(offset)?.0);
+        let own = entries[..entries.partition_point(|entry| entry.text <= offset)].last()?;
+        own.position.file_offset().filter(|_| own.text >= function.start)
     }
 
     /// The bytecode offset of the instruction at `offset` in `function`; if it has none, of the next one that has, or else
@@ -71,18 +98,48 @@ impl AddressMap {
     /// what comes next is what it is for, and in the same loop. What comes before may be outside of it, so that the time
     /// of a whole loop would be shown at the code before it.
     pub(crate) fn find_nearest(&self, function: Function, offset: u32) -> Option<u32> {
-        let (before, after) = self.entries_around(function, offset);
-        let own = before.last()?;
-        let nearest = std::iter::once(own).chain(after).chain(before.iter().rev());
-        nearest.filter_map(|entry| entry.position.file_offset()).next()
+        let (block, count) = self.block_of(offset)?;
+        let entries = self.entries_of(block);
+        let own = entries.partition_point(|entry| entry.text <= offset).checked_sub(1)?;
+        if entries[own].text < function.start {
+            return None;
+        }
+        let (before, after) = entries.split_at(own);
+        let later = (block + 1..count).flat_map(|block| self.entries_of(block).into_owned());
+        let earlier =
+            (0..block).rev().flat_map(|block| self.entries_of(block).into_owned().into_iter().rev());
+        let after = after.iter().copied().chain(later).take_while(|entry| entry.text < function.end());
+        let before =
+            before.iter().rev().copied().chain(earlier).take_while(|entry| entry.text >= function.start);
+        after.chain(before).find_map(|entry| entry.position.file_offset())
     }
 
     /// For each function, the lowest bytecode offset of its instructions. `functions` are sorted.
     pub(crate) fn lowest_offsets(&self, functions: &[Function]) -> Vec<Option<u32>> {
-        let last = |function: &Function| function.end().saturating_sub(1);
-        let entries = functions.iter().map(|function| self.entries_around(*function, last(function)).0);
-        entries.map(|entries| entries.iter().filter_map(|entry| entry.position.file_offset()).min()).collect()
+        match self.words() {
+            Some(words) => lowest_offsets(functions, words.iter().map(|entry| (entry.text, entry.position))),
+            None => {
+                let entries = iterate_address_map(&self.section).into_iter().flatten();
+                // An entry takes a byte at least; more entries than bytes are damage.
+                lowest_offsets(functions, entries.take(self.section.len()))
+            }
+        }
     }
+}
+
+fn lowest_offsets(functions: &[Function], entries: impl Iterator<Item = (u32, FilePos)>) -> Vec<Option<u32>> {
+    let mut lowest: Vec<Option<u32>> = vec![None; functions.len()];
+    let mut index = 0;
+    for (text, position) in entries {
+        while functions.get(index).is_some_and(|function| function.end() <= text) {
+            index += 1;
+        }
+        let Some(function) = functions.get(index) else { break };
+        if let Some(offset) = position.file_offset().filter(|_| function.start <= text) {
+            lowest[index] = Some(lowest[index].map_or(offset, |lowest| lowest.min(offset)));
+        }
+    }
+    lowest
 }
 
 /// The entries of a section of versions before 48; `None` if it is none.

@@ -41,6 +41,17 @@ pub(crate) fn body_hash(body: &[u8]) -> Option<u64> {
 /// Takes bytes in an order of its own, unlike those of the standard library's.
 struct Hash(FnvHasher);
 
+/// The powers of FNV's prime up to the eighth.
+const POWERS_OF_PRIME: [u64; 9] = {
+    let mut powers = [1_u64; 9];
+    let mut power = 1;
+    while power < powers.len() {
+        powers[power] = powers[power - 1].wrapping_mul(0x0100_0000_01b3);
+        power += 1;
+    }
+    powers
+};
+
 impl Hash {
     fn text(&mut self, text: &str) {
         self.0.write(text.as_bytes());
@@ -48,8 +59,13 @@ impl Hash {
         self.0.write_u8(0xff);
     }
 
+    /// Takes in all eight bytes, the least significant one first. Those that are 0, which nearly all are, only multiply the
+    /// hash by the prime.
     fn number(&mut self, number: u64) {
-        self.0.write(&number.to_le_bytes());
+        let significant = (u64::BITS - number.leading_zeros()).div_ceil(8) as usize;
+        self.0.write(&number.to_le_bytes()[..significant]);
+        let multiplied = self.0.finish().wrapping_mul(POWERS_OF_PRIME[8 - significant]);
+        self.0 = FnvHasher::with_key(multiplied);
     }
 
     /// An address, or a constant that may be one.

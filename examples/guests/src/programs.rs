@@ -23,6 +23,21 @@ const SQLITE_OPTIONS: &[&str] = &[
 ];
 const SQLITE_DRIVER: &str = include_str!("../sources/sqlite_driver.c");
 
+/// SQLite and its driver as one unit of which nothing is visible outside, so that it can be linked more than once. Each
+/// copy runs the driver's work once before `main`.
+const SQLITE_COPY: &str = "\
+#define SQLITE_API static
+#include \"sqlite3.c\"
+#define main main_of_copy
+static int main(int count, char **arguments);
+#include \"sqlite_driver.c\"
+#undef main
+__attribute__((constructor)) static void run_copy(void) {
+    char *arguments[] = {\"sqlite\", \"1\", 0};
+    main_of_copy(2, arguments);
+}
+";
+
 const CPYTHON_PACKAGE: &str = include_str!("../sources/cpython/package.json");
 const CPYTHON_LOCK: &str = include_str!("../sources/cpython/package-lock.json");
 
@@ -45,6 +60,39 @@ pub fn sqlite() -> Result<PathBuf, Error> {
         let amalgamation = format!("vendor/{}/sqlite3", SQLITE_CRATE.0);
         compile.args(["-I", &amalgamation, "sqlite_driver.c", &format!("{amalgamation}/sqlite3.c")]);
         on_demand::run(compile.args(["-o", "sqlite.wasm"])).map(drop)
+    })?;
+    Ok(folder.join("sqlite.wasm"))
+}
+
+/// SQLite with our driver several times in one guest, each copy a compilation unit of its own with 2.7 MB of DWARF that
+/// symbols are read from: a guest of any size whose code is all different. A WASI command that does one round of each
+/// copy's work; compiled the first time, in about a minute, and linked the first time for each number of copies.
+///
+/// # Errors
+///
+/// Those of [`sqlite`].
+pub fn sqlite_copies(copies: usize) -> Result<PathBuf, Error> {
+    let sources = sqlite()?.with_file_name("");
+    let compile = |folder: &Path| {
+        let copy = folder.join("copy.c");
+        fs::write(&copy, SQLITE_COPY).map_err(Error::file("write", &copy))?;
+        let main = folder.join("main.c");
+        fs::write(&main, "int main(void) { return 0; }\n").map_err(Error::file("write", &main))?;
+        let amalgamation = sources.join(format!("vendor/{}/sqlite3", SQLITE_CRATE.0));
+        let mut compile = Zig::pinned()?.command("cc");
+        compile.current_dir(folder).args(SQLITE_OPTIONS);
+        compile.arg(prefix_map(folder, folder.with_extension("")));
+        compile.arg("-I").arg(amalgamation).arg("-I").arg(&sources).args(["-c", "copy.c"]);
+        on_demand::run(&mut compile).map(drop)
+    };
+    let inputs = (SQLITE_CRATE, SQLITE_OPTIONS, SQLITE_DRIVER, SQLITE_COPY);
+    let objects = on_demand::once("sqlite-copy", inputs, compile)?;
+    let name = format!("sqlite-{copies}-copies");
+    let folder = on_demand::once(&name, inputs, |folder| {
+        let mut link = Zig::pinned()?.command("cc");
+        link.current_dir(&objects).args(SQLITE_OPTIONS).arg(prefix_map(&objects, "/sqlite-copy"));
+        link.arg("main.c").args(vec!["copy.o"; copies]);
+        on_demand::run(link.arg("-o").arg(folder.join("sqlite.wasm"))).map(drop)
     })?;
     Ok(folder.join("sqlite.wasm"))
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use gimli::{AttributeValue, UnitOffset};
+use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
 
 use super::fuel::Fuel;
 use super::lines::Position;
 use super::names::Names;
 use super::units::{AddressRange, RangeAttributes, Units};
-use super::{Reader, Sections, Stop};
+use super::{OutOfFuel, Reader, Sections, Stop, Unit};
 
 /// Inlined functions that are nested more deeply are left out: no compiler nests as deep.
 const DEEPEST_INLINING: usize = 256;
@@ -18,16 +18,26 @@ pub(crate) struct FunctionScope {
     pub(crate) name: Option<Arc<str>>,
     /// A parent comes before its children, and children before the parent's next sibling.
     inlined: Vec<Inlined>,
+    /// Sorted by start.
+    stretches: Vec<Stretch>,
 }
 
 /// One copy of a function that was inlined.
 pub(crate) struct Inlined {
     /// The copy that it was inlined into, as an index; `None` if that is the function itself.
-    parent: Option<usize>,
-    ranges: Vec<AddressRange>,
-    pub(crate) name: Option<Arc<str>>,
+    parent: Option<u32>,
+    /// The entry in `.debug_info` that has its name.
+    pub(crate) origin: Option<DebugInfoOffset>,
     /// Where it was called.
     pub(crate) call: Position,
+}
+
+/// From an address to that of the next stretch, the same copies of functions cover the code.
+#[derive(Clone, Copy)]
+struct Stretch {
+    start: u32,
+    /// The innermost of them.
+    innermost: Option<u32>,
 }
 
 impl FunctionScope {
@@ -43,11 +53,12 @@ impl FunctionScope {
         let open_unit = units.open(sections, unit_index, fuel)?;
         let unit = open_unit.unit_ref(sections);
         let name = names.of_entry(sections, units, &open_unit, entry, fuel)?;
-        let mut scope = FunctionScope { name, inlined: Vec::new() };
+        let mut scope = FunctionScope { name, inlined: Vec::new(), stretches: Vec::new() };
+        let mut covered: Vec<(AddressRange, u32)> = Vec::new();
         let mut entries = unit.entries_raw(Some(entry))?;
         let root_depth = entries.next_depth();
         // The open copies, outermost first: depth of the entry and index.
-        let mut open: Vec<(isize, usize)> = Vec::new();
+        let mut open: Vec<(isize, u32)> = Vec::new();
         // The depth of an entry whose children do not belong here.
         let mut skipped: Option<isize> = None;
         let mut is_root = true;
@@ -75,54 +86,76 @@ impl FunctionScope {
                 continue;
             }
             let parent = open.last().map(|(_, index)| *index);
-            let mut inlined = Inlined { parent, ranges: Vec::new(), name: None, call: Position::default() };
+            let mut inlined = Inlined { parent, origin: None, call: Position::default() };
             let mut ranges = RangeAttributes::default();
-            let mut origin = None;
             for specification in abbreviation.attributes() {
                 let attribute = entries.read_attribute(*specification)?;
-                inlined.note_call(attribute.name(), &attribute.value());
-                if attribute.name() == gimli::DW_AT_abstract_origin {
-                    origin = Some(attribute.value());
-                }
+                inlined.note(&open_unit, attribute.name(), attribute.value());
                 ranges.note(unit, attribute.name(), attribute.value())?;
             }
-            ranges.read(unit, fuel, |range| inlined.ranges.push(range))?;
-            if let Some(origin) = origin {
-                inlined.name = names.of_reference(sections, units, &open_unit, &origin, fuel)?;
-            }
-            open.push((depth, scope.inlined.len()));
+            // There are no more than bytes in the file, which is smaller than 4 GiB.
+            let index = scope.inlined.len() as u32;
+            ranges.read(unit, fuel, |range| covered.push((range, index)))?;
+            open.push((depth, index));
             scope.inlined.push(inlined);
         }
+        scope.stretches = scope.divide(&covered, fuel)?;
         Ok(scope)
     }
 
-    /// The inlined functions at an address, outermost first.
-    pub(crate) fn inlined_at(&self, address: u32) -> Vec<&Inlined> {
-        let address = u64::from(address);
-        let mut chain = Vec::new();
-        let mut last = None;
-        for (index, inlined) in self.inlined.iter().enumerate() {
-            let covers = || inlined.ranges.iter().any(|range| range.start <= address && address < range.end);
-            if inlined.parent == last && covers() {
-                last = Some(index);
-                chain.push(inlined);
+    /// Divides the function into stretches of code that the same copies cover, which is checked in the order of their
+    /// entries: of copies that overlap and do not contain each other, the first one counts.
+    fn divide(&self, covered: &[(AddressRange, u32)], fuel: &mut Fuel) -> Result<Vec<Stretch>, OutOfFuel> {
+        // No body reaches to addresses beyond 32 bits.
+        let address = |address: u64| u32::try_from(address).unwrap_or(u32::MAX);
+        let ends = covered.iter().flat_map(|(range, _)| [address(range.start), address(range.end)]);
+        let mut starts: Vec<u32> = ends.collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let mut stretches: Vec<_> =
+            starts.into_iter().map(|start| Stretch { start, innermost: None }).collect();
+        for (range, index) in covered {
+            let first = stretches.partition_point(|stretch| stretch.start < address(range.start));
+            let inside = stretches[first..].iter_mut();
+            let parent = self.inlined[*index as usize].parent;
+            for stretch in inside.take_while(|stretch| stretch.start < address(range.end)) {
+                fuel.burn(1)?;
+                if stretch.innermost == parent {
+                    stretch.innermost = Some(*index);
+                }
             }
         }
-        chain
+        stretches.dedup_by_key(|stretch| stretch.innermost);
+        stretches.shrink_to_fit();
+        Ok(stretches)
+    }
+
+    /// The innermost of the copies that cover an address, as an index; `None` if only the function itself does.
+    pub(crate) fn innermost_at(&self, address: u32) -> Option<u32> {
+        let after = self.stretches.partition_point(|stretch| stretch.start <= address);
+        self.stretches.get(after.checked_sub(1)?)?.innermost
+    }
+
+    /// A copy and those that it was inlined into, from the innermost to the outermost.
+    pub(crate) fn chain(&self, innermost: Option<u32>) -> impl Iterator<Item = &Inlined> {
+        let copy = |index: Option<u32>| self.inlined.get(index? as usize);
+        std::iter::successors(copy(innermost), move |inlined| copy(inlined.parent))
     }
 }
 
 impl Inlined {
-    fn note_call(&mut self, name: gimli::DwAt, value: &AttributeValue<Reader<'_>>) {
+    fn note(&mut self, unit: &Unit<'_>, name: gimli::DwAt, value: AttributeValue<Reader<'_>>) {
         let number = || value.udata_value().and_then(|value| u32::try_from(value).ok()).unwrap_or_default();
-        match name {
-            gimli::DW_AT_call_file => {
-                if let AttributeValue::FileIndex(file) = value {
-                    self.call.file = Some(*file);
-                }
+        match (name, &value) {
+            (gimli::DW_AT_call_file, AttributeValue::FileIndex(file)) => {
+                self.call.file = u32::try_from(*file).ok();
             }
-            gimli::DW_AT_call_line => self.call.line = number(),
-            gimli::DW_AT_call_column => self.call.column = number(),
+            (gimli::DW_AT_call_line, _) => self.call.line = number(),
+            (gimli::DW_AT_call_column, _) => self.call.column = number(),
+            (gimli::DW_AT_abstract_origin, AttributeValue::UnitRef(entry)) => {
+                self.origin = entry.to_debug_info_offset(&unit.header);
+            }
+            (gimli::DW_AT_abstract_origin, AttributeValue::DebugInfoRef(entry)) => self.origin = Some(*entry),
             _ => {}
         }
     }

@@ -1,11 +1,13 @@
-//! The line program of one unit, run once and kept as rows.
+//! The lines of one unit: its line program, of which each sequence is run when a function in it is asked for.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use gimli::{AttributeValue, ColumnType, Reader as _, UnitRef};
 
 use super::fuel::Fuel;
+use super::sequences::{self, Runner};
 use super::units::Units;
 use super::{OutOfFuel, Reader, Sections, Stop};
 use crate::SourceLocation;
@@ -20,25 +22,43 @@ const FARTHEST_LINE: usize = 64;
 /// A place in the source, its file by the number that it has in the unit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Position {
-    pub(crate) file: Option<u64>,
+    pub(crate) file: Option<u32>,
     pub(crate) line: u32,
     pub(crate) column: u32,
 }
 
-/// From an address on, the code comes from a position.
+/// From an address on, the code comes from a position. There are about as many rows as bytes in the line program.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     address: u32,
-    position: Position,
+    file: u32,
+    line: u32,
+    column: u32,
 }
 
-/// Rows of consecutive addresses, sorted by address.
+impl Row {
+    fn position(&self) -> Position {
+        Position { file: Some(self.file), line: self.line, column: self.column }
+    }
+}
+
+/// Rows of consecutive addresses.
 struct Sequence {
     start: u32,
-    end: u32,
     /// The start of the body that it starts in: the first row of a function comes after its locals.
     body: u32,
-    rows: Vec<Row>,
+    /// Where it lies in the line program.
+    instructions: Range<u32>,
+    /// Run for the first address in it that is asked for.
+    rows: Option<Rows>,
+}
+
+/// What a sequence says. Without any row if it is damaged.
+#[derive(Default)]
+struct Rows {
+    end: u32,
+    /// Sorted by address.
+    rows: Box<[Row]>,
 }
 
 /// The sequences of one unit that describe functions of the guest.
@@ -46,12 +66,13 @@ struct Sequence {
 pub(crate) struct Lines {
     /// Sorted by start.
     sequences: Vec<Sequence>,
+    runner: Runner,
     /// The files asked for so far.
-    files: HashMap<u64, Option<Arc<str>>>,
+    files: HashMap<u32, Option<Arc<str>>>,
 }
 
 impl Lines {
-    /// Runs the line program of a unit. Damage ends it; the sequences that were complete are kept.
+    /// Looks for the sequences of a unit. Damage ends it; the sequences before it are kept.
     pub(crate) fn read(
         sections: &Sections<'_>,
         units: &mut Units,
@@ -59,35 +80,64 @@ impl Lines {
         bodies: &Bodies,
         fuel: &mut Fuel,
     ) -> Result<Lines, Stop> {
-        let unit = units.open(sections, unit_index, fuel)?;
+        let unit = units.open_with_lines(sections, unit_index, fuel)?;
         let mut lines = Lines::default();
-        if let Some(program) = unit.line_program.clone() {
-            let run = lines.run(program, bodies, fuel);
-            units.unless_malformed(run)?;
+        let Some(program) = &unit.line_program else { return Ok(lines) };
+        let header = program.header();
+        fuel.burn(header.raw_program_buf().len())?;
+        lines.runner = Runner::new(sections, header);
+        let mut others = Vec::new();
+        let complete = sequences::cut(header, |cut| match cut.start {
+            Some(start) => {
+                // An address beyond 32 bits is in no body.
+                let start = u32::try_from(start).unwrap_or(u32::MAX);
+                lines.add(start, cut.instructions, None, bodies);
+            }
+            None => others.push(cut.instructions),
+        });
+        units.unless_malformed(complete.map_err(Stop::from))?;
+        for instructions in others {
+            let rows = lines.run(sections, instructions.clone(), fuel);
+            if let Some(rows) = units.unless_malformed(rows)?
+                && let Some(first) = rows.rows.first()
+            {
+                lines.add(first.address, instructions, Some(rows), bodies);
+            }
         }
         lines.sequences.sort_by_key(|sequence| sequence.start);
+        lines.sequences.shrink_to_fit();
         Ok(lines)
     }
 
+    /// Keeps a sequence if it starts with or in a body: where linkers leave dropped code, there is none.
+    fn add(&mut self, start: u32, instructions: Range<usize>, rows: Option<Rows>, bodies: &Bodies) {
+        let body = bodies.starting_at(u64::from(start)).or_else(|| Some(bodies.find(start)?.1));
+        if let Some(body) = body {
+            // Positions fit: the whole binary is smaller than 4 GiB.
+            let instructions = instructions.start as u32..instructions.end as u32;
+            self.sequences.push(Sequence { start, body: body.start, instructions, rows });
+        }
+    }
+
     fn run(
-        &mut self,
-        program: gimli::IncompleteLineProgram<Reader<'_>>,
-        bodies: &Bodies,
+        &self,
+        sections: &Sections<'_>,
+        instructions: Range<usize>,
         fuel: &mut Fuel,
-    ) -> Result<(), Stop> {
-        // Instructions that make no row are paid for in advance.
-        fuel.burn(program.header().raw_program_buf().len())?;
-        let mut rows: Vec<Row> = Vec::new();
-        let mut program = program.rows();
-        while let Some((_, row)) = program.next_row()? {
-            // An address beyond 32 bits is in no body.
+    ) -> Result<Rows, Stop> {
+        // Instructions that make no row are paid for as well.
+        fuel.burn(1 + instructions.len())?;
+        let mut rows: Vec<Row> = Vec::with_capacity(instructions.len() / 4);
+        let mut end = 0;
+        self.runner.run(sections, instructions, |row| {
             let address = u32::try_from(row.address()).unwrap_or(u32::MAX);
             if row.end_sequence() {
-                self.add(std::mem::take(&mut rows), address, bodies);
-                continue;
+                end = address;
+                return;
             }
-            let position = Position {
-                file: Some(row.file_index()),
+            let row = Row {
+                address,
+                file: u32::try_from(row.file_index()).unwrap_or(u32::MAX),
                 line: row.line().and_then(|line| u32::try_from(line.get()).ok()).unwrap_or_default(),
                 column: match row.column() {
                     ColumnType::LeftEdge => 0,
@@ -96,52 +146,61 @@ impl Lines {
             };
             // The last of several rows for one address is the one that counts.
             match rows.last_mut() {
-                Some(last) if last.address == address => last.position = position,
-                _ => rows.push(Row { address, position }),
+                Some(last) if last.address == address => *last = row,
+                _ => rows.push(row),
             }
-        }
-        Ok(())
+        })?;
+        rows.sort_by_key(|row| row.address);
+        Ok(Rows { end, rows: rows.into() })
     }
 
-    /// Keeps a sequence if it starts with or in a body: where linkers leave dropped code, there is none.
-    fn add(&mut self, mut rows: Vec<Row>, end: u32, bodies: &Bodies) {
-        let Some(start) = rows.iter().map(|row| row.address).min() else { return };
-        let body = bodies.starting_at(u64::from(start)).or_else(|| Some(bodies.find(start)?.1));
-        if let Some(body) = body.filter(|_| start < end) {
-            rows.sort_by_key(|row| row.address);
-            rows.shrink_to_fit();
-            self.sequences.push(Sequence { start, end, body: body.start, rows });
+    /// The rows of a sequence, by its index.
+    fn rows(
+        &mut self,
+        sections: &Sections<'_>,
+        units: &mut Units,
+        index: usize,
+        fuel: &mut Fuel,
+    ) -> Result<&Rows, OutOfFuel> {
+        if self.sequences[index].rows.is_none() {
+            let instructions = self.sequences[index].instructions.clone();
+            let run = self.run(sections, instructions.start as usize..instructions.end as usize, fuel);
+            self.sequences[index].rows = Some(units.unless_malformed(run)?.unwrap_or_default());
         }
+        Ok(self.sequences[index].rows.get_or_insert_default())
     }
 
     /// The address of a function's first row, at or after the start of its body.
-    pub(crate) fn first_address(&self, body: Body) -> Option<u32> {
+    pub(crate) fn first_address(
+        &mut self,
+        sections: &Sections<'_>,
+        units: &mut Units,
+        body: Body,
+        fuel: &mut Fuel,
+    ) -> Result<Option<u32>, OutOfFuel> {
         let before = self.sequences.partition_point(|sequence| sequence.body < body.start);
-        self.sequences
-            .get(before)
-            .filter(|sequence| sequence.body == body.start)
-            .map(|sequence| sequence.start)
+        if self.sequences.get(before).is_none_or(|sequence| sequence.body != body.start) {
+            return Ok(None);
+        }
+        Ok(self.rows(sections, units, before, fuel)?.rows.first().map(|row| row.address))
     }
 
     /// The position of an address in a body.
     ///
     /// Compilers give some instructions no line. They get that of the nearest row before, or else after, in the same
     /// function, inlined or not: `is_same` says whether another address is in it.
-    pub(crate) fn find(&self, body: Body, address: u32, is_same: impl Fn(u32) -> bool) -> Option<Position> {
+    pub(crate) fn find(
+        &mut self,
+        sections: &Sections<'_>,
+        units: &mut Units,
+        (body, address): (Body, u32),
+        is_same: impl Fn(u32) -> bool,
+        fuel: &mut Fuel,
+    ) -> Result<Option<Position>, OutOfFuel> {
         // The last one that starts before: what overlaps it describes code that the linker dropped.
-        let end = self.sequences.partition_point(|sequence| sequence.start <= address);
-        let sequence = self.sequences[..end].last().filter(|sequence| address < sequence.end)?;
-        let index = sequence.rows.partition_point(|row| row.address <= address).checked_sub(1)?;
-        let position = sequence.rows[index].position;
-        if position.line != 0 {
-            return Some(position);
-        }
-        let (before, after) = sequence.rows.split_at(index);
-        let is_near =
-            |row: &&Row| row.position.line != 0 && body.contains(row.address) && is_same(row.address);
-        let nearest = before.iter().rev().take(FARTHEST_LINE).find(is_near);
-        let nearest = nearest.or_else(|| after.iter().take(FARTHEST_LINE).find(is_near));
-        Some(nearest.map_or(position, |row| row.position))
+        let after = self.sequences.partition_point(|sequence| sequence.start <= address);
+        let Some(index) = after.checked_sub(1) else { return Ok(None) };
+        Ok(self.rows(sections, units, index, fuel)?.find(body, address, is_same))
     }
 
     /// The position with its file's path; `None` without a file.
@@ -157,7 +216,7 @@ impl Lines {
         let path = match self.files.get(&file) {
             Some(path) => path.clone(),
             None => {
-                let unit = units.open(sections, unit_index, fuel);
+                let unit = units.open_with_lines(sections, unit_index, fuel);
                 let path = unit.and_then(|unit| file_path(unit.unit_ref(sections), file, fuel));
                 let path = units.unless_malformed(path)?.flatten();
                 self.files.insert(file, path.clone());
@@ -168,10 +227,26 @@ impl Lines {
     }
 }
 
-fn file_path(unit: UnitRef<'_, Reader<'_>>, file: u64, fuel: &mut Fuel) -> Result<Option<Arc<str>>, Stop> {
+impl Rows {
+    fn find(&self, body: Body, address: u32, is_same: impl Fn(u32) -> bool) -> Option<Position> {
+        let after = self.rows.partition_point(|row| row.address <= address);
+        let index = after.checked_sub(1).filter(|_| address < self.end)?;
+        let row = self.rows[index];
+        if row.line != 0 {
+            return Some(row.position());
+        }
+        let (before, after) = self.rows.split_at(index);
+        let is_near = |row: &&Row| row.line != 0 && body.contains(row.address) && is_same(row.address);
+        let nearest = before.iter().rev().take(FARTHEST_LINE).find(is_near);
+        let nearest = nearest.or_else(|| after.iter().take(FARTHEST_LINE).find(is_near));
+        Some(nearest.unwrap_or(&row).position())
+    }
+}
+
+fn file_path(unit: UnitRef<'_, Reader<'_>>, file: u32, fuel: &mut Fuel) -> Result<Option<Arc<str>>, Stop> {
     let Some(program) = &unit.line_program else { return Ok(None) };
     let header = program.header();
-    let Some(entry) = header.file(file) else { return Ok(None) };
+    let Some(entry) = header.file(file.into()) else { return Ok(None) };
     let mut text = |value| -> Result<String, Stop> {
         let value = unit.attr_string(value)?;
         fuel.burn(value.len() / 16)?;

@@ -38,20 +38,14 @@ impl Names {
         Ok(name)
     }
 
-    /// The name behind a reference from `unit`.
-    pub(crate) fn of_reference<'data>(
+    /// The name of an entry anywhere in `.debug_info`.
+    pub(crate) fn at(
         &mut self,
-        sections: &Sections<'data>,
+        sections: &Sections<'_>,
         units: &mut Units,
-        unit: &Unit<'data>,
-        reference: &AttributeValue<Reader<'data>>,
+        offset: DebugInfoOffset,
         fuel: &mut Fuel,
     ) -> Result<Option<Arc<str>>, Stop> {
-        let offset = match reference {
-            AttributeValue::UnitRef(entry) => return self.of_entry(sections, units, unit, *entry, fuel),
-            AttributeValue::DebugInfoRef(offset) => *offset,
-            _ => return Ok(None),
-        };
         if let Some(known) = self.0.get(&offset.0) {
             return Ok(known.clone());
         }

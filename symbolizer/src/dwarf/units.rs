@@ -5,8 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use gimli::{
-    Abbreviations, AttributeValue, DebugAbbrevOffset, DebugInfoOffset, Section, UnitHeader, UnitOffset,
-    UnitRef, UnitType,
+    Abbreviations, AttributeValue, DebugAbbrevOffset, DebugAddrBase, DebugInfoOffset, DebugLocListsBase,
+    DebugRngListsBase, DebugStrOffsetsBase, DwoId, Section, UnitHeader, UnitOffset, UnitRef, UnitType,
 };
 
 use super::fuel::Fuel;
@@ -53,8 +53,21 @@ pub(crate) struct Description {
 
 struct UnitEntry {
     offset: DebugInfoOffset,
+    /// Read when the unit is opened for the first time.
+    root: Option<Root>,
     /// Whether its subprograms are in the index.
     is_indexed: bool,
+}
+
+/// What the root entry says that other entries are read with.
+#[derive(Clone, Copy)]
+struct Root {
+    low_pc: u64,
+    str_offsets_base: DebugStrOffsetsBase,
+    addr_base: DebugAddrBase,
+    loclists_base: DebugLocListsBase,
+    rnglists_base: DebugRngListsBase,
+    dwo_id: Option<DwoId>,
 }
 
 struct UnitRange {
@@ -125,7 +138,7 @@ impl Units {
             let is_compilation = matches!(header.type_(), UnitType::Compilation | UnitType::Skeleton(_));
             self.abbreviations.insert(header.debug_abbrev_offset().0, None);
             // Other units only hold what compilation units refer to.
-            self.entries.push(UnitEntry { offset, is_indexed: !is_compilation });
+            self.entries.push(UnitEntry { offset, root: None, is_indexed: !is_compilation });
             if is_compilation {
                 compilation.push((self.entries.len() - 1, header));
             }
@@ -203,8 +216,38 @@ impl Units {
         Ok(covering.into_iter().map(|(starts_elsewhere, _, unit)| (!starts_elsewhere, unit)).collect())
     }
 
-    /// Opens a unit. Its abbreviations are shared with all units that use the same ones.
+    /// Opens a unit to read its entries. What its root entry says has to be read only once, and the abbreviations are
+    /// shared with all units that use the same ones.
     pub(crate) fn open<'data>(
+        &mut self,
+        sections: &Sections<'data>,
+        unit: usize,
+        fuel: &mut Fuel,
+    ) -> Result<Unit<'data>, Stop> {
+        let Some(UnitEntry { offset, root: Some(root), .. }) = self.entries.get(unit) else {
+            return self.open_with_lines(sections, unit, fuel);
+        };
+        let (offset, root) = (*offset, *root);
+        fuel.burn(1)?;
+        let header = sections.debug_info.header_from_offset(offset)?;
+        let abbreviations = self.abbreviations(sections, header.debug_abbrev_offset())?;
+        Ok(gimli::Unit {
+            header,
+            abbreviations,
+            name: None,
+            comp_dir: None,
+            low_pc: root.low_pc,
+            str_offsets_base: root.str_offsets_base,
+            addr_base: root.addr_base,
+            loclists_base: root.loclists_base,
+            rnglists_base: root.rnglists_base,
+            line_program: None,
+            dwo_id: root.dwo_id,
+        })
+    }
+
+    /// Opens a unit with the tables of files and directories of its line program.
+    pub(crate) fn open_with_lines<'data>(
         &mut self,
         sections: &Sections<'data>,
         unit: usize,
@@ -214,13 +257,14 @@ impl Units {
             return Err(gimli::Error::OffsetOutOfBounds(unit as u64).into());
         };
         let header = sections.debug_info.header_from_offset(entry.offset)?;
-        self.open_header(sections, header, fuel)
+        self.open_header(sections, header, unit, fuel)
     }
 
     fn open_header<'data>(
         &mut self,
         sections: &Sections<'data>,
         header: UnitHeader<Reader<'data>>,
+        index: usize,
         fuel: &mut Fuel,
     ) -> Result<Unit<'data>, Stop> {
         let abbreviations = self.abbreviations(sections, header.debug_abbrev_offset())?;
@@ -229,6 +273,14 @@ impl Units {
         let tables =
             program.map_or(0, |program| program.file_names().len() + program.include_directories().len());
         fuel.burn(32 + tables)?;
+        self.entries[index].root = Some(Root {
+            low_pc: unit.low_pc,
+            str_offsets_base: unit.str_offsets_base,
+            addr_base: unit.addr_base,
+            loclists_base: unit.loclists_base,
+            rnglists_base: unit.rnglists_base,
+            dwo_id: unit.dwo_id,
+        });
         Ok(unit)
     }
 
@@ -266,7 +318,7 @@ impl Units {
         bodies: &Bodies,
         fuel: &mut Fuel,
     ) -> Result<bool, Stop> {
-        let unit = self.open_header(sections, header, fuel)?;
+        let unit = self.open_header(sections, header, index, fuel)?;
         let mut entries = unit.entries_raw(None)?;
         let Some(abbreviation) = entries.read_abbreviation()? else { return Ok(false) };
         let mut attributes = RangeAttributes::default();
