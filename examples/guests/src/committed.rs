@@ -56,7 +56,7 @@ const CLANG_OPTIONS: &[&str] = &[
     "-Wno-parentheses",
     "-ffreestanding",
 ];
-const CXX_OPTIONS: &[&str] = &["-std=c++20", "-fno-exceptions", "-fno-rtti"];
+pub(crate) const CXX_OPTIONS: &[&str] = &["-std=c++20", "-fno-exceptions", "-fno-rtti"];
 const LINK_OPTIONS: &[&str] = &["-z", "stack-size=65536"];
 
 /// What the sources' folder is called in DWARF, whatever it is called where they are compiled.
@@ -167,7 +167,12 @@ fn build(guest: Guest, zig: &Zig) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn compile(zig: &Zig, sources: &[&str], options: &[&str], entry: Option<&str>) -> Result<Vec<u8>, Error> {
+pub(crate) fn compile(
+    zig: &Zig,
+    sources: &[&str],
+    options: &[&str],
+    entry: Option<&str>,
+) -> Result<Vec<u8>, Error> {
     let folder = sources_folder();
     let scratch = on_demand::scratch()?;
     let mut objects = Vec::new();
