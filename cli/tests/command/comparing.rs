@@ -158,3 +158,36 @@ fn added_work_is_found_in_the_function_that_has_it() {
     let (low, high) = (interval["interval"][0].as_f64().unwrap(), interval["interval"][1].as_f64().unwrap());
     assert!(low <= truth && truth <= high, "{truth} is not in {interval}");
 }
+
+/// What cannot be compared is said in one sentence, in the words of the command line.
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let folder = Folder::new();
+    let base = made(&folder, "base.flamewalk", 2_000);
+    let with_event = |name: &str, event: Option<Event>| {
+        let mut profile = Profile::default();
+        profile.metadata.event = event.clone().unwrap_or(Event::time("cpu"));
+        if event.is_some() {
+            let main = profile.intern(Frame::guest("main"));
+            profile.add(&[main], Tally { samples: 10, weight: 10 }).unwrap();
+        }
+        let path = folder.path(name);
+        format::write(&profile, Format::Native, &mut std::fs::File::create(&path).unwrap()).unwrap();
+        path
+    };
+    let counted = with_event("faults.flamewalk", Some(Event::count("page-faults")));
+    let empty = with_event("empty.flamewalk", None);
+    for (new, options, expected) in [
+        (
+            &counted,
+            &[][..],
+            "profiles of different events cannot be compared: `cpu` (in nanoseconds) and `page-faults`",
+        ),
+        (&empty, &[], "the new build has no samples: nothing can be compared with it"),
+        (&base, &["--error-rate", "100"], "an error rate is more than 0 % and less than 100 %"),
+    ] {
+        let refused = diff(&base, new, options);
+        assert_ne!(refused.status, Some(0), "{refused:?}");
+        assert!(refused.stderr.contains(expected), "{refused:?}");
+    }
+}

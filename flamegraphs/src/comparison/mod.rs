@@ -52,6 +52,9 @@
 //! - One profile a side does not show how runs differ by themselves: another machine, a warm cache. Nor does it tell a
 //!   change in a part of the run from something that disturbed the run for a while, and so neither is significant.
 //!   Several profiles do both.
+//! - Phases that last for a tenth of a run do not begin at quite the same place in two runs. What only runs in such a
+//!   phase looks noisier than it is, and its interval is up to three times as wide as it had to be, unless there are
+//!   several profiles a side.
 //! - A smallest share, chosen before looking at the result, bounds the number of tests
 //!   ([`ComparisonOptions::min_share`]); below it nothing is called significant.
 
