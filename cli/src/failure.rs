@@ -32,7 +32,7 @@ pub(crate) enum Failure {
     #[error("the profiles cannot be merged: {0}")]
     Merge(#[from] flamewalk_flamegraphs::MergeError),
 
-    #[error("the profiles cannot be compared: {reason}")]
+    #[error("{reason}")]
     Compare { reason: String },
 
     #[error("a comparison cannot be written to `{}`; use .svg or .html, or --format", path.display())]

@@ -188,7 +188,7 @@ pub(crate) struct Diff {
     pub(crate) format: DiffFormat,
 
     /// How often chance may make something look significant that is not, in all comparisons of the same build
-    #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "5")]
+    #[arg(long, value_name = "PERCENT", value_parser = error_rate, default_value = "5")]
     pub(crate) error_rate: f64,
 
     /// Where to draw the comparison; may be given several times: .svg (flame graph) or .html (report of both builds)
@@ -242,6 +242,14 @@ fn percent(text: &str) -> Result<f64, String> {
     match number {
         Ok(percent) if percent.is_finite() && percent >= 0.0 => Ok(percent / 100.0),
         _ => Err("a percentage is a number of 0 or more, as in 5 or 2.5%".to_owned()),
+    }
+}
+
+/// A percentage that may be the probability of an error.
+fn error_rate(text: &str) -> Result<f64, String> {
+    match percent(text)? {
+        share if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("an error rate is more than 0 % and less than 100 %".to_owned()),
     }
 }
 

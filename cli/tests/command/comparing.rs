@@ -1,4 +1,4 @@
-//! `flamewalk diff`, on profiles that are made here, and its statistics on profiles of real runs.
+//! `flamewalk diff`, on profiles that are made here and on some of real runs.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ fn made(folder: &Folder, name: &str, parse: u64) -> PathBuf {
     path
 }
 
-fn diff(base: &Path, new: &Path, options: &[&str]) -> Outcome {
+pub(crate) fn diff(base: &Path, new: &Path, options: &[&str]) -> Outcome {
     finish(flamewalk("diff").arg(base).arg(new).args(options))
 }
 
@@ -111,7 +111,7 @@ fn runs_of_the_same_build_differ_by_chance_only() {
 }
 
 /// Functions that each take as long as their count says, in an endless dependency of one operation on the last.
-fn guest(folder: &Folder, name: &str, counts: &[u32]) -> PathBuf {
+pub(crate) fn guest(folder: &Folder, name: &str, counts: &[u32], rounds: u32) -> PathBuf {
     let function = |(index, count): (usize, &u32)| {
         format!(
             "(func $work_{index} (param $x i64) (result i64) (local $i i32)
@@ -130,7 +130,7 @@ fn guest(folder: &Folder, name: &str, counts: &[u32]) -> PathBuf {
            (func (export \"_start\") (local $i i32)
              (loop
                (global.set $result {calls})
-               (br_if 0 (i32.ne (i32.const 16000) (local.tee $i (i32.add (i32.const 1) (local.get $i))))))))"
+               (br_if 0 (i32.ne (i32.const {rounds}) (local.tee $i (i32.add (i32.const 1) (local.get $i))))))))"
     );
     let path = folder.path(name);
     std::fs::write(&path, text).unwrap();
@@ -140,9 +140,9 @@ fn guest(folder: &Folder, name: &str, counts: &[u32]) -> PathBuf {
 #[test]
 fn added_work_is_found_in_the_function_that_has_it() {
     let folder = Folder::new();
-    let base = guest(&folder, "base.wat", &[30_000, 20_000, 20_000, 10_000]);
+    let base = guest(&folder, "base.wat", &[30_000, 20_000, 20_000, 10_000], 16_000);
     // Half as much again in one function, whose share rises from 20/80 to 30/90.
-    let new = guest(&folder, "new.wat", &[30_000, 30_000, 20_000, 10_000]);
+    let new = guest(&folder, "new.wat", &[30_000, 30_000, 20_000, 10_000], 16_000);
     let (base, new) = (record(&folder, "a.flamewalk", &base, &[]), record(&folder, "b.flamewalk", &new, &[]));
     let outcome = diff(&base, &new, &["--error-rate", "0.1", "--fail-above", "1"]);
     assert_eq!(outcome.status, Some(1), "{}\n{}", outcome.stderr, outcome.stdout);
@@ -159,64 +159,35 @@ fn added_work_is_found_in_the_function_that_has_it() {
     assert!(low <= truth && truth <= high, "{truth} is not in {interval}");
 }
 
-/// The least count that a binomial variable exceeds with a probability below one in a thousand.
-fn most_by_chance(pairs: u32, probability: f64) -> u32 {
-    let mut term = (1.0 - probability).powi(pairs as i32);
-    let (mut below, mut count) = (term, 0);
-    while 1.0 - below >= 0.001 {
-        term *= f64::from(pairs - count) / f64::from(count + 1) * probability / (1.0 - probability);
-        below += term;
-        count += 1;
-    }
-    count
-}
-
-/// Profiles of real runs, two at a time, so that they disturb each other as the machine's other work does. How many pairs
-/// is in `FLAMEWALK_PAIRS`: 200 decide, the default suits CI. Chance fails each of the three counts once in 1,000 times.
+/// What cannot be compared is said in one sentence, in the words of the command line.
 #[test]
-fn real_pairs_are_judged_as_promised() {
-    let pairs = std::env::var("FLAMEWALK_PAIRS").map_or(12, |pairs| pairs.parse().unwrap());
+fn what_cannot_be_compared_is_refused() {
     let folder = Folder::new();
-    // `work_1` takes 12 % of 36,000 steps, and 15 % once it has 36,000 * (0.15 * 0.88 / 0.85 - 0.12) more.
-    let mut counts = [10_800, 4_320, 5_400, 4_680, 3_600, 2_880, 1_800, 1_440, 720, 360];
-    let base = guest(&folder, "base.wat", &counts);
-    counts[1] = 5_591;
-    let slow = guest(&folder, "slow.wat", &counts);
-    let compare = |new: &Path| -> Value {
-        let profiles = ["a.flamewalk", "b.flamewalk"].map(|name| folder.path(name));
-        std::thread::scope(|scope| {
-            for (path, guest) in profiles.iter().zip([&*base, new]) {
-                scope.spawn(move || {
-                    let mut command = flamewalk_run();
-                    command.args(["-q", "--freq", "9999", "-o"]).arg(path).arg(guest);
-                    assert_eq!(finish(&mut command).status, Some(0));
-                });
-            }
-        });
-        let json = diff(&profiles[0], &profiles[1], &["--format", "json"]).stdout;
-        serde_json::from_str(&json).unwrap()
+    let base = made(&folder, "base.flamewalk", 2_000);
+    let with_event = |name: &str, event: Option<Event>| {
+        let mut profile = Profile::default();
+        profile.metadata.event = event.clone().unwrap_or(Event::time("cpu"));
+        if event.is_some() {
+            let main = profile.intern(Frame::guest("main"));
+            profile.add(&[main], Tally { samples: 10, weight: 10 }).unwrap();
+        }
+        let path = folder.path(name);
+        format::write(&profile, Format::Native, &mut std::fs::File::create(&path).unwrap()).unwrap();
+        path
     };
-    let (mut false_alarms, mut missed, mut truth_outside) = (0, 0, 0);
-    for _ in 0..pairs {
-        let same = compare(&base);
-        let any = |function: &Value| {
-            ["self", "total"].iter().any(|of| function[of]["share"]["significant"] == true)
-        };
-        false_alarms += u32::from(same["functions"].as_array().unwrap().iter().any(any));
-        let slower = compare(&slow);
-        let functions = slower["functions"].as_array().unwrap();
-        let share = &functions.iter().find(|function| function["name"] == "work_1").unwrap()["self"]["share"];
-        missed += u32::from(share["significant"] != true || share["estimate"].as_f64().unwrap() < 0.0);
-        let [low, high] = [0, 1].map(|end| share["interval"][end].as_f64().unwrap());
-        truth_outside += u32::from(!(low..=high).contains(&0.03));
-    }
-    eprintln!(
-        "of {pairs} pairs: {false_alarms} false alarms, {missed} missed, {truth_outside} intervals without the truth"
-    );
-    let most = most_by_chance(pairs, 0.05);
-    for (what, count) in
-        [("false alarms", false_alarms), ("missed", missed), ("intervals without the truth", truth_outside)]
-    {
-        assert!(count <= most, "{what}: {count} of {pairs} pairs, more than {most}");
+    let counted = with_event("faults.flamewalk", Some(Event::count("page-faults")));
+    let empty = with_event("empty.flamewalk", None);
+    for (new, options, expected) in [
+        (
+            &counted,
+            &[][..],
+            "profiles of different events cannot be compared: `cpu` (in nanoseconds) and `page-faults`",
+        ),
+        (&empty, &[], "the new build has no samples: nothing can be compared with it"),
+        (&base, &["--error-rate", "100"], "an error rate is more than 0 % and less than 100 %"),
+    ] {
+        let refused = diff(&base, new, options);
+        assert_ne!(refused.status, Some(0), "{refused:?}");
+        assert!(refused.stderr.contains(expected), "{refused:?}");
     }
 }

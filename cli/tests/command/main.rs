@@ -14,6 +14,8 @@ mod input_output;
 mod precompiled;
 mod programs;
 mod reading;
+mod real_pairs;
+mod renames;
 mod run_end;
 
 use std::path::Path;

@@ -88,11 +88,10 @@ fn a_truncated_one_is_refused() {
     }
 }
 
-/// `known_answer` without its custom sections.
-fn stripped(folder: &Folder) -> PathBuf {
-    let binary = std::fs::read(Guest::KnownAnswer.path()).unwrap();
+/// A guest without its custom sections: neither names nor DWARF.
+pub(crate) fn without_custom_sections(binary: &[u8]) -> Vec<u8> {
     let mut stripped = binary[..8].to_vec();
-    for payload in wasmparser::Parser::new(0).parse_all(&binary) {
+    for payload in wasmparser::Parser::new(0).parse_all(binary) {
         let payload = payload.unwrap();
         let Some((id, range)) = payload.as_section() else { continue };
         if id != 0 {
@@ -106,8 +105,14 @@ fn stripped(folder: &Folder) -> PathBuf {
             stripped.extend(&binary[range]);
         }
     }
+    stripped
+}
+
+/// `known_answer` without its custom sections.
+fn stripped(folder: &Folder) -> PathBuf {
     let path = folder.path("stripped.wasm");
-    std::fs::write(&path, stripped).unwrap();
+    std::fs::write(&path, without_custom_sections(&std::fs::read(Guest::KnownAnswer.path()).unwrap()))
+        .unwrap();
     path
 }
 

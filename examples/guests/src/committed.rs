@@ -56,7 +56,7 @@ const CLANG_OPTIONS: &[&str] = &[
     "-Wno-parentheses",
     "-ffreestanding",
 ];
-const CXX_OPTIONS: &[&str] = &["-std=c++20", "-fno-exceptions", "-fno-rtti"];
+const INLINED_OPTIONS: &[&str] = &["-std=c++20", "-fno-exceptions", "-fno-rtti", "-DPICTURES_DRAWN=150"];
 const LINK_OPTIONS: &[&str] = &["-z", "stack-size=65536"];
 
 /// What the sources' folder is called in DWARF, whatever it is called where they are compiled.
@@ -118,7 +118,7 @@ impl Guest {
             Guest::Lines => Build::Clang { sources: &["lines.c"], options: NO_OPTIONS, entry: None },
             Guest::Inlined => Build::Clang {
                 sources: &["inlined/main.cpp", "inlined/shapes.cpp"],
-                options: CXX_OPTIONS,
+                options: INLINED_OPTIONS,
                 entry: COMMAND,
             },
             Guest::Exits => Build::Clang { sources: &["exits.c"], options: NO_OPTIONS, entry: COMMAND },
@@ -167,7 +167,12 @@ fn build(guest: Guest, zig: &Zig) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn compile(zig: &Zig, sources: &[&str], options: &[&str], entry: Option<&str>) -> Result<Vec<u8>, Error> {
+pub(crate) fn compile(
+    zig: &Zig,
+    sources: &[&str],
+    options: &[&str],
+    entry: Option<&str>,
+) -> Result<Vec<u8>, Error> {
     let folder = sources_folder();
     let scratch = on_demand::scratch()?;
     let mut objects = Vec::new();

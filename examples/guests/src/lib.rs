@@ -15,6 +15,7 @@ mod generated;
 mod known_answer;
 mod on_demand;
 mod programs;
+mod renamed;
 mod zig;
 
 pub use committed::Guest;
@@ -25,4 +26,5 @@ pub use generated::{GeneratedGuest, Place};
 pub use known_answer::{
     GUEST_STEPS_PER_ROUND, HOST_CALL_SHARE, KNOWN_ANSWER, KNOWN_LINES, SEED, STRAIGHT_STEPS, chain,
 };
-pub use programs::{cpython, cpython_script, sqlite, sqlite_copies};
+pub use programs::{cpython, cpython_script, sqlite, sqlite_copies, sqlite_with_functions_inserted};
+pub use renamed::{cpp_builds, rust_builds};

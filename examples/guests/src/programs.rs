@@ -22,6 +22,7 @@ const SQLITE_OPTIONS: &[&str] = &[
     "-DSQLITE_DQS=0",
 ];
 const SQLITE_DRIVER: &str = include_str!("../sources/sqlite_driver.c");
+const SQLITE_INSERTED: &str = include_str!("../sources/sqlite_inserted.c");
 
 /// SQLite and its driver as one unit of which nothing is visible outside, so that it can be linked more than once. Each
 /// copy runs the driver's work once before `main`.
@@ -48,20 +49,43 @@ const CPYTHON_LOCK: &str = include_str!("../sources/cpython/package-lock.json");
 ///
 /// No Cargo, Python or package registry; a compiler that fails; a target folder that cannot be written.
 pub fn sqlite() -> Result<PathBuf, Error> {
-    let folder = on_demand::once("sqlite", (SQLITE_CRATE, SQLITE_OPTIONS, SQLITE_DRIVER), |folder| {
+    Ok(sqlite_folder()?.join("sqlite.wasm"))
+}
+
+/// [`sqlite`] with functions that are linked between the driver and SQLite, so that everything behind them has other
+/// indices and addresses.
+///
+/// # Errors
+///
+/// Those of [`sqlite`].
+pub fn sqlite_with_functions_inserted() -> Result<PathBuf, Error> {
+    Ok(sqlite_folder()?.join("sqlite_inserted.wasm"))
+}
+
+fn sqlite_folder() -> Result<PathBuf, Error> {
+    let sources = [("sqlite_driver.c", SQLITE_DRIVER), ("sqlite_inserted.c", SQLITE_INSERTED)];
+    on_demand::once("sqlite", (SQLITE_CRATE, SQLITE_OPTIONS, sources), |folder| {
         let zig = Zig::pinned()?;
         vendor_sqlite(folder)?;
-        let driver = folder.join("sqlite_driver.c");
-        fs::write(&driver, SQLITE_DRIVER).map_err(Error::file("write", &driver))?;
-        let mut compile = zig.command("cc");
-        compile.current_dir(folder).args(SQLITE_OPTIONS);
-        // DWARF names the folder as it will be called, so that its lines can be shown.
-        compile.arg(prefix_map(folder, folder.with_extension("")));
-        let amalgamation = format!("vendor/{}/sqlite3", SQLITE_CRATE.0);
-        compile.args(["-I", &amalgamation, "sqlite_driver.c", &format!("{amalgamation}/sqlite3.c")]);
-        on_demand::run(compile.args(["-o", "sqlite.wasm"])).map(drop)
-    })?;
-    Ok(folder.join("sqlite.wasm"))
+        for (name, text) in sources {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(Error::file("write", &path))?;
+        }
+        // The second time only the new source is compiled: zig keeps what comes of the others.
+        build_sqlite(&zig, folder, &["sqlite_driver.c"], "sqlite.wasm")?;
+        build_sqlite(&zig, folder, &["sqlite_driver.c", "sqlite_inserted.c"], "sqlite_inserted.wasm")
+    })
+}
+
+/// Compiles and links SQLite behind these sources.
+fn build_sqlite(zig: &Zig, folder: &Path, sources: &[&str], output: &str) -> Result<(), Error> {
+    let mut compile = zig.command("cc");
+    compile.current_dir(folder).args(SQLITE_OPTIONS);
+    // DWARF names the folder as it will be called, so that its lines can be shown.
+    compile.arg(prefix_map(folder, folder.with_extension("")));
+    let amalgamation = format!("vendor/{}/sqlite3", SQLITE_CRATE.0);
+    compile.args(["-I", &amalgamation]).args(sources).arg(format!("{amalgamation}/sqlite3.c"));
+    on_demand::run(compile.args(["-o", output])).map(drop)
 }
 
 /// SQLite with our driver several times in one guest, each copy a compilation unit of its own with 2.7 MB of DWARF that

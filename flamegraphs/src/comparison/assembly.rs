@@ -122,6 +122,7 @@ pub(super) fn compare(
         error_rate: options.error_rate,
         min_share: options.min_share,
         tests: judged.count(),
+        detectable: None,
         whole: whole.change(&judged),
         functions,
         paths,
@@ -129,6 +130,11 @@ pub(super) fn compare(
         notices: Vec::new(),
         of_frames,
     };
+    comparison.detectable = comparison
+        .functions
+        .iter()
+        .filter_map(|function| function.own.leading().detectable)
+        .max_by(f64::total_cmp);
     comparison.notices = notices(&comparison, testable, collapse, within);
     Ok(comparison)
 }
@@ -260,6 +266,9 @@ impl Measured {
                 self.family.within_runs(&self.runs, pending, [parts.0, parts.1], wholes);
             }
         }
+        let disjoint: Vec<Pending> =
+            of_functions.iter().flat_map(|[own, _]| std::iter::once(own.share).chain(own.per_work)).collect();
+        self.family.moderate(&disjoint);
         true
     }
 

@@ -33,6 +33,9 @@ pub struct Difference {
     pub p_value: Option<f64>,
     /// Whether the adjusted p-value is at most the error rate.
     pub significant: bool,
+    /// The smallest change, in either direction, that is found at this noise with a probability of 95 %. `None` if it
+    /// was not tested.
+    pub detectable: Option<f64>,
 }
 
 /// What something cost on either side, and how that differs.

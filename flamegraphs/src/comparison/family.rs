@@ -2,7 +2,7 @@
 //!
 //! Whatever a comparison may call significant belongs to one family: self and total of functions, call paths, and
 //! costs per unit of work. The weighted Holm–Bonferroni method bounds the probability of any false claim among them. The
-//! weights go with the noise of a share in percentage points, so that small functions, of which smaller changes are
+//! weights go with the variance of a share in percentage points, so that small functions, of which smaller changes are
 //! found in any case, do not make it harder to find changes in large ones; they depend on both sides together, which
 //! says nothing of the difference.
 //!
@@ -20,7 +20,8 @@ use indexmap::IndexMap;
 use super::{
     change::{Cost, Difference},
     counts::Mass,
-    significance::{Evidence, Measure, Part},
+    moderation::Moderation,
+    significance::{Evidence, Measure, Part, STRETCH_DEGREES},
     stretches::Series,
 };
 
@@ -76,6 +77,8 @@ struct Test {
     evidence: Evidence,
     /// Its part of the error rate, in comparison to others.
     weight: f64,
+    /// The variance between stretches as a multiple of that of sampling.
+    between_stretches: Option<f64>,
 }
 
 impl Family {
@@ -107,7 +110,7 @@ impl Family {
         let weights = parts.iter().map(|part| part.tally.weight).collect();
         let entry = self.tests.entry((measure, weights));
         let index = entry.index();
-        let test = entry.or_insert_with(|| Test { evidence: evidence(), weight: weight.sqrt() });
+        let test = entry.or_insert_with(|| Test { evidence: evidence(), weight, between_stretches: None });
         Pending { estimate: test.evidence.difference(), test: Some(index) }
     }
 
@@ -133,7 +136,29 @@ impl Family {
                 }
                 _ => [1.0; 2],
             };
-            test.evidence.within_runs(parts, wholes, unit);
+            test.between_stretches = test.evidence.within_runs(parts, wholes, unit);
+        }
+    }
+
+    /// Judges the noise of each test by its own stretches and by those of all `disjoint` ones, which count no sample
+    /// twice.
+    pub(super) fn moderate(&mut self, disjoint: &[Pending]) {
+        for measure in [Measure::Share, Measure::PerWork] {
+            let variances: Vec<f64> = disjoint
+                .iter()
+                .filter_map(|pending| self.tests.get_index(pending.test?))
+                .filter(|((other, _), _)| *other == measure)
+                .filter_map(|(_, test)| test.between_stretches)
+                .collect();
+            let moderation = Moderation::new(&variances, STRETCH_DEGREES);
+            for test in
+                self.tests.iter_mut().filter(|((other, _), _)| *other == measure).map(|(_, test)| test)
+            {
+                if let Some(variance) = test.between_stretches {
+                    let (dispersion, degrees) = moderation.of(variance);
+                    test.evidence.disperse(dispersion, degrees);
+                }
+            }
         }
     }
 
@@ -149,11 +174,12 @@ impl Family {
         let mut results = vec![None; count];
         let mut adjusted = 0.0_f64;
         for (index, weighted) in ordered {
-            let Test { evidence, weight } = &self.tests[index];
+            let Test { evidence, weight, .. } = &self.tests[index];
             // Rounding must not leave less than the test itself.
             adjusted = adjusted.max(weighted * left.max(*weight)).min(1.0);
             left -= weight;
-            let [mut low, mut high] = evidence.interval(error_rate * weight / all);
+            let of_test = error_rate * weight / all;
+            let [mut low, mut high] = evidence.interval(of_test);
             let significant = adjusted <= error_rate;
             if !significant {
                 (low, high) = (low.min(0.0), high.max(0.0));
@@ -162,7 +188,12 @@ impl Family {
             } else {
                 high = high.min(0.0);
             }
-            results[index] = Some(Tested { interval: [low, high], p_value: adjusted, significant });
+            results[index] = Some(Tested {
+                interval: [low, high],
+                p_value: adjusted,
+                significant,
+                detectable: evidence.detectable(of_test),
+            });
         }
         Judged(results)
     }
@@ -173,6 +204,7 @@ struct Tested {
     interval: [f64; 2],
     p_value: f64,
     significant: bool,
+    detectable: f64,
 }
 
 /// The results of all tests.
@@ -191,6 +223,7 @@ impl Judged {
             interval: tested.map(|tested| tested.interval),
             p_value: tested.map(|tested| tested.p_value),
             significant: tested.is_some_and(|tested| tested.significant),
+            detectable: tested.map(|tested| tested.detectable),
         }
     }
 }

@@ -76,7 +76,7 @@ impl fmt::Display for Markdown<'_> {
             functions(f, wording, &others)?;
             writeln!(f, "</details>\n")?;
         }
-        for line in wording.headline() {
+        for line in wording.headline().into_iter().chain(wording.detectable()) {
             writeln!(f, "- {}", text(&line))?;
         }
         for notice in &comparison.notices {

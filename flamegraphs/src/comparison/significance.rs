@@ -13,7 +13,8 @@
 //! of several profiles, only the variance between the runs counts.
 //!
 //! Of one profile a side that says when its samples were taken, the variance of the difference is that between
-//! [`stretches`](super::stretches) of the runs in the same way.
+//! [`stretches`](super::stretches) of the runs in the same way, each function's [moderated](super::moderation) by that
+//! of the others.
 //!
 //! # Test and interval
 //! The p-value of a share is that of Fisher's exact test, the p-value of a cost per unit of work that of the exact
@@ -28,6 +29,12 @@ use super::{
     stretches::{STRETCHES, Series},
 };
 
+/// Of the variance between stretches.
+pub(super) const STRETCH_DEGREES: f64 = (STRETCHES - 1) as f64;
+/// With this probability a change of the size that [`Evidence::detectable`] gives is found.
+pub(super) const FOUND: f64 = 0.95;
+/// How many times a rise is corrected for the noise that it makes; each takes away most of what is missing.
+const RISES: usize = 30;
 /// Runs that agree to the last bit do not show that all others do.
 const SMALLEST_DISPERSION: f64 = 1e-6;
 
@@ -94,9 +101,15 @@ impl Evidence {
         Self { measure, base, new, dispersion, degrees }
     }
 
-    /// Takes into account how the values of single runs differ from stretch to stretch: `parts` are the weights in
-    /// each stretch, `wholes` those of all samples. `unit` is what a share of one is worth on each side.
-    pub(super) fn within_runs(&mut self, parts: [&Series; 2], wholes: [&Series; 2], unit: [f64; 2]) {
+    /// The variance of the difference as a multiple of that of sampling, from how the values of single runs differ from
+    /// stretch to stretch: `parts` are the weights in each stretch, `wholes` those of all samples. `unit` is what a
+    /// share of one is worth on each side. `None` if there is nothing to sample.
+    pub(super) fn within_runs(
+        &self,
+        parts: [&Series; 2],
+        wholes: [&Series; 2],
+        unit: [f64; 2],
+    ) -> Option<f64> {
         let differences: Series = std::array::from_fn(|stretch| {
             let [base, new] = [0, 1].map(|side| unit[side] * parts[side][stretch] / wholes[side][stretch]);
             new - base
@@ -105,10 +118,13 @@ impl Evidence {
         let mean = differences.iter().sum::<f64>() / count;
         let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
         let sampling = self.base.variance + self.new.variance;
-        if sampling > 0.0 {
-            self.dispersion = f64::max(1.0, squares / (count - 1.0) / count / sampling);
-        }
-        self.degrees = count - 1.0;
+        (sampling > 0.0).then(|| squares / STRETCH_DEGREES / count / sampling)
+    }
+
+    /// Takes into account a variance, as a multiple of that of sampling, with so many degrees of freedom.
+    pub(super) fn disperse(&mut self, dispersion: f64, degrees: f64) {
+        self.dispersion = dispersion.max(1.0);
+        self.degrees = degrees;
     }
 
     /// The change of the value from the base to the new build.
@@ -145,6 +161,28 @@ impl Evidence {
         } else {
             p_value
         }
+    }
+
+    /// The smallest true rise that a test with this error rate finds with a probability of [`FOUND`].
+    pub(super) fn detectable(&self, error_rate: f64) -> f64 {
+        let Self { base, new, .. } = *self;
+        let before = (base.value * base.size + new.value * new.size) / (base.size + new.size);
+        let variance = |value: f64| match self.measure {
+            // No less than it was at a lower share on the way.
+            Measure::Share => value.min(before.max(0.5)) * (1.0 - value.min(before.max(0.5))),
+            Measure::PerWork => value,
+        };
+        let deviation = |of_base, of_new| {
+            ((variance(of_base) / base.size + variance(of_new) / new.size) * self.dispersion).sqrt()
+        };
+        let critical = student_two_sided(error_rate, self.degrees);
+        // What the estimate falls short of the truth by with a probability of 1 - FOUND.
+        let short = normal_two_sided(2.0 * (1.0 - FOUND));
+        // The rise makes for noise itself, so that it is approached from below.
+        (0..RISES).fold(0.0, |rise, _| {
+            let between = before + rise / 2.0;
+            critical * deviation(between, between) + short * deviation(before, before + rise)
+        })
     }
 
     /// The interval that misses the true difference with at most this probability.

@@ -134,6 +134,9 @@ impl fmt::Display for Table<'_> {
         for line in wording.headline() {
             writeln!(f, "{line}")?;
         }
+        if let Some(line) = wording.detectable() {
+            writeln!(f, "{line}")?;
+        }
         if let Some([values, change, interval]) = wording.whole() {
             writeln!(f, "per unit of work: {values}, {change} ({interval})")?;
         }

@@ -16,6 +16,9 @@ pub struct Verdict {
     pub per_work: bool,
     /// The rises that exceed it, largest first.
     pub causes: Vec<Cause>,
+    /// The smallest rise that is found with a probability of 95 %, whatever it is in: a smaller one, even above the
+    /// threshold, may have been missed. `None` if nothing was tested.
+    pub detectable: Option<f64>,
 }
 
 impl Verdict {
@@ -67,6 +70,7 @@ impl Comparison {
             return Err(ComparisonError::Option { option, value: threshold, allowed });
         }
         let mut causes = Vec::new();
+        let mut detectable: Option<f64> = None;
         if self.whole.per_work.is_some() {
             causes.extend(self.cause(None, CauseOf::Total, &self.whole, 0.0));
         }
@@ -84,12 +88,15 @@ impl Comparison {
                         .map(|vanished| -self.rise(&change(vanished)))
                         .fold(0.0, f64::max),
                 };
-                causes.extend(self.cause(Some(&function.name), of, &change(function), lookalike));
+                let change = change(function);
+                causes.extend(self.cause(Some(&function.name), of, &change, lookalike));
+                let of_function = change.leading().detectable.map(|size| self.as_share(&change, size));
+                detectable = detectable.into_iter().chain(of_function).max_by(f64::total_cmp);
             }
         }
         causes.retain(|cause| cause.rise > threshold);
         causes.sort_by(|a, b| b.rise.total_cmp(&a.rise));
-        Ok(Verdict { threshold, per_work: self.whole.per_work.is_some(), causes })
+        Ok(Verdict { threshold, per_work: self.whole.per_work.is_some(), causes, detectable })
     }
 
     fn cause(&self, function: Option<&str>, of: CauseOf, change: &Change, less: f64) -> Option<Cause> {
@@ -104,9 +111,14 @@ impl Comparison {
 
     /// A change as a share: of the weight, or of what a unit of work costs the base.
     fn rise(&self, change: &Change) -> f64 {
+        self.as_share(change, change.leading().estimate)
+    }
+
+    /// A difference in the unit of the leading one as such a share.
+    fn as_share(&self, change: &Change, difference: f64) -> f64 {
         match (change.per_work, self.whole.base.per_work) {
-            (Some(difference), Some(whole)) => difference.estimate / whole,
-            _ => change.share.estimate,
+            (Some(_), Some(whole)) => difference / whole,
+            _ => difference,
         }
     }
 }
@@ -116,7 +128,15 @@ impl fmt::Display for Verdict {
         let unit = if self.per_work { "% of the base's cost per unit of work" } else { "percentage points" };
         let threshold = 100.0 * self.threshold;
         if self.causes.is_empty() {
-            return writeln!(f, "nothing rose significantly by more than {threshold:.2} {unit}");
+            writeln!(f, "nothing rose significantly by more than {threshold:.2} {unit}")?;
+            return match self.detectable.map(|detectable| 100.0 * detectable) {
+                Some(detectable) if detectable > threshold => writeln!(
+                    f,
+                    "rises of less than {detectable:.2} {unit} may be missed: smaller ones show in longer profiles, or \
+                     in more"
+                ),
+                _ => Ok(()),
+            };
         }
         for cause in &self.causes {
             let name = cause.function.as_deref().unwrap_or("everything together");

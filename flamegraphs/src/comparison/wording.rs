@@ -2,7 +2,7 @@
 
 use flamewalk_profile::{Event, Unit, printable};
 
-use super::{Change, Comparison, FunctionChange, SideSummary};
+use super::{Change, Comparison, FunctionChange, SideSummary, significance::FOUND};
 use crate::amount::{Amount, count, samples};
 
 /// Between the functions of a call path, and between what was and what is.
@@ -85,6 +85,20 @@ impl Wording<'_> {
             ),
         };
         [side("base: ", base), side("new:  ", new), tests]
+    }
+
+    /// How large a change has to be to be found.
+    pub(super) fn detectable(self) -> Option<String> {
+        let detectable = self.comparison.detectable?;
+        let size = match self.comparison.whole.per_work {
+            Some(_) => amount(detectable, &self.comparison.event),
+            None => format!("{:.2} points", 100.0 * detectable),
+        };
+        Some(format!(
+            "a change of self by {size} is found in {:.0} % of cases, in whichever function; a smaller one may be \
+             missed",
+            100.0 * FOUND
+        ))
     }
 
     /// How a function was found in both builds, or where it is.

@@ -50,6 +50,48 @@ fn three_points_of_ten_thousand_samples() {
     }
 }
 
+/// Three points where the noise is large: in a function that takes a quarter.
+#[test]
+fn three_points_in_a_large_function() {
+    let program = Program::new(Shape::Five);
+    let slower = program.slower(1, 0.03);
+    let mut random = Random(150);
+    let (mut found, mut held) = (0, 0);
+    for _ in 0..PAIRS {
+        let [base, new] = [&program, &slower].map(|program| [program.run(&mut random, 10_000)]);
+        let comparison = Comparison::new(&base, &new, &ComparisonOptions::default()).unwrap();
+        count(&comparison, "f1", &mut found, &mut held);
+    }
+    assert!(found >= PAIRS * 95 / 100, "found in {found} of {PAIRS} pairs");
+    assert!(held >= PAIRS * 95 / 100, "the interval holds the truth in {held} of {PAIRS} pairs");
+}
+
+/// A change that is as large as the comparison says that it finds with a probability of 95 %, in small functions and in
+/// large ones, with few samples and with many.
+#[test]
+fn what_is_called_detectable_is_found() {
+    for (slow, samples) in [(0, 2_000), (0, 10_000), (4, 2_000)] {
+        let program = Program::new(Shape::Five);
+        let mut random = Random(160 + slow as u64 + samples as u64);
+        let name = format!("f{slow}");
+        let [base, new] = [0, 1].map(|_| [program.run(&mut random, samples)]);
+        let same = Comparison::new(&base, &new, &ComparisonOptions::default()).unwrap();
+        let function = same.functions.iter().find(|function| function.name == name).unwrap();
+        let detectable = function.own.share.detectable.unwrap();
+        assert!(same.detectable.unwrap() >= detectable);
+        let slower = program.slower(slow, detectable);
+        let mut found = 0;
+        for _ in 0..PAIRS {
+            let [base, new] = [&program, &slower].map(|program| [program.run(&mut random, samples)]);
+            let comparison = Comparison::new(&base, &new, &ComparisonOptions::default()).unwrap();
+            count(&comparison, &name, &mut found, &mut 0);
+        }
+        // Of 200 pairs at 95 %, fewer than 180 have a probability of 0.1 %, by the binomial distribution. All are found
+        // if what is called detectable is far too large; at 99 % that has a probability of 13 %, at 95 % of 0.004 %.
+        assert!((180..PAIRS).contains(&found), "{name}, {samples} samples: {found} of {PAIRS} pairs");
+    }
+}
+
 /// Five runs a side that differ by themselves, by 3 % of each stack's share.
 #[test]
 fn three_points_of_repeated_runs() {

@@ -43,20 +43,21 @@ fn the_table_is_aligned() {
 base: cpu 10.0 s, 10,000 samples
 new:  cpu 10.5 s, 10,500 samples
 * is beyond noise: together false with a probability of at most 5 %; 6 tests, of what takes at least 0.5 %
+a change of self by 2.81 points is found in 95 % of cases, in whichever function; a smaller one may be missed
 
         SELF%  CHANGE        INTERVAL           TOTAL%  CHANGE        INTERVAL   MATCHED BY  FUNCTION
-20.00 → 28.57  +8.57*  +7.04 … +10.09    20.00 → 28.57  +8.57*  +7.04 … +10.09  stable name  \
+20.00 → 28.57  +8.57*  +7.06 … +10.07    20.00 → 28.57  +8.57*  +7.06 … +10.07  stable name  \
 read::hfedcba9876543210 (was read::h0123456789abcdef)
-  5.00 → 0.00  -5.00*   -5.67 … -4.40      5.00 → 0.00  -5.00*   -5.67 … -4.40    only base  old
-60.00 → 56.95  -3.05*   -4.78 … -1.32    60.00 → 56.95  -3.05*   -4.78 … -1.32         name  draw
- 10.00 → 9.62   -0.38   -1.50 … +0.74    30.00 → 38.19  +8.19*   +6.52 … +9.85         name  parse
-  5.00 → 4.86   -0.14   -0.99 … +0.70  100.00 → 100.00   +0.00               –         name  main
+  5.00 → 0.00  -5.00*   -5.74 … -4.34      5.00 → 0.00  -5.00*   -5.74 … -4.34    only base  old
+60.00 → 56.95  -3.05*   -4.72 … -1.37    60.00 → 56.95  -3.05*   -4.72 … -1.37         name  draw
+ 10.00 → 9.62   -0.38   -1.54 … +0.77    30.00 → 38.19  +8.19*   +6.56 … +9.81         name  parse
+  5.00 → 4.86   -0.14   -1.05 … +0.76  100.00 → 100.00   +0.00               –         name  main
 
         SELF%  CHANGE        INTERVAL         TOTAL%  CHANGE        INTERVAL  CALL PATH
-20.00 → 28.57  +8.57*  +7.04 … +10.09  20.00 → 28.57  +8.57*  +7.04 … +10.09  main → parse → \
+20.00 → 28.57  +8.57*  +7.06 … +10.07  20.00 → 28.57  +8.57*  +7.06 … +10.07  main → parse → \
 read::hfedcba9876543210
-  5.00 → 0.00  -5.00*   -5.67 … -4.40    5.00 → 0.00  -5.00*   -5.67 … -4.40  main → old
-60.00 → 56.95  -3.05*   -4.78 … -1.32  60.00 → 56.95  -3.05*   -4.78 … -1.32  main → draw
+  5.00 → 0.00  -5.00*   -5.74 … -4.34    5.00 → 0.00  -5.00*   -5.74 … -4.34  main → old
+60.00 → 56.95  -3.05*   -4.72 … -1.37  60.00 → 56.95  -3.05*   -4.72 … -1.37  main → draw
 
 only in the base: old 5.00 %
 

@@ -13,7 +13,7 @@ extern "C" void __cxa_pure_virtual() { __builtin_trap(); }
 
 namespace {
 
-constexpr int WIDTH = 320, HEIGHT = 240, PICTURES = 150;
+constexpr int WIDTH = 320, HEIGHT = 240, PICTURES = PICTURES_DRAWN;
 constexpr std::size_t SPHERES = 12, SHAPES = SPHERES + 1;
 
 struct Hit {
