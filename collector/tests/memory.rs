@@ -20,10 +20,10 @@ use peak_alloc::PeakAlloc;
 static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Of each window.
-const BOUND: usize = 2 << 20;
+const BOUND: usize = 1 << 20;
 /// What is no table: the record that is read, messages, and the stack of the last sample.
 const BESIDES: usize = 96 << 10;
-const SAMPLES: u64 = 40_000;
+const SAMPLES: u64 = 20_000;
 const RING_WORDS: usize = 1 << 16;
 
 /// Takes as many samples as would need many times the bound, and returns the most that was in use meanwhile.
@@ -104,7 +104,7 @@ fn no_more_is_in_use_than_was_asked_for() {
         ("one stack at different times", one_stack),
     ];
     for (what, shape) in shapes {
-        for bound in [BOUND / 8, BOUND] {
+        for bound in [BOUND / 4, BOUND] {
             let most = most_in_use(bound, shape);
             println!("{what}: {:.1} % of {bound} bytes", most as f64 * 100.0 / bound as f64);
             assert!(most <= bound + BESIDES, "{what}: {most} bytes were in use, of {bound}");
