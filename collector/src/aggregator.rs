@@ -145,8 +145,7 @@ impl Aggregator {
     /// Doubles the length of the slices of time.
     fn double_slices(&mut self) {
         self.slices.double();
-        let halved = |_, key: Key| Key { slice: key.slice.map(|slice| slice / 2), ..key };
-        self.sums = std::mem::take(&mut self.sums).regrouped(halved);
+        self.sums.regroup(|_, key| Key { slice: key.slice.map(|slice| slice / 2), ..key });
     }
 
     /// The numbers of the labels that sums have, each once or more.

@@ -62,8 +62,7 @@ impl Aggregator {
     fn forget_origins(&mut self) {
         let weights = self.sums.iter().map(|(_, sum)| (sum.tally.weight, sum.tally.samples)).zip(0..);
         let is_rare = rarest(weights.collect(), SPARED_ORIGINS, self.sums.len());
-        self.sums = std::mem::take(&mut self.sums)
-            .regrouped(|position, key| if is_rare[position] { without_origin(key) } else { key });
+        self.sums.regroup(|position, key| if is_rare[position] { without_origin(key) } else { key });
         self.drop_unused_threads();
     }
 
@@ -86,14 +85,15 @@ impl Aggregator {
                 frames.truncate(cut.keep);
                 frames.push(merged);
             }
-            moved[stack] = frames.iter().rev().fold(StackIndex::EMPTY, |caller, frame| stacks.push(caller, *frame));
+            moved[stack] =
+                frames.iter().rev().fold(StackIndex::EMPTY, |caller, frame| stacks.push(caller, *frame));
             // What shared its older frames need not share its younger ones.
             if cut.keep > 0 && stacks.len() > self.stacks.len() {
                 return;
             }
         }
         self.stacks = stacks;
-        self.sums = std::mem::take(&mut self.sums).regrouped(|_, key| {
+        self.sums.regroup(|_, key| {
             let index = key.stack.index();
             let key = if is_rare[index] { without_origin(key) } else { key };
             Key { stack: moved[index], ..key }

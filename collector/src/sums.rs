@@ -87,6 +87,17 @@ struct PackedKey {
     slice: u32,
 }
 
+impl PackedKey {
+    fn of(key: Key, origins: &mut Table<Origin>) -> Self {
+        let (origin, ()) = origins.entry(key.origin);
+        Self { stack: key.stack, origin, slice: key.slice.map_or(0, |slice| slice + 1) }
+    }
+
+    fn unpacked(self, origins: &Table<Origin>) -> Key {
+        Key { stack: self.stack, origin: origins.get(self.origin).0, slice: self.slice.checked_sub(1) }
+    }
+}
+
 /// All sums.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
@@ -107,25 +118,20 @@ impl Sums {
     }
 
     fn packed(&mut self, key: Key) -> PackedKey {
-        let (origin, ()) = self.origins.entry(key.origin);
-        PackedKey { stack: key.stack, origin, slice: key.slice.map_or(0, |slice| slice + 1) }
+        PackedKey::of(key, &mut self.origins)
     }
 
     /// All sums with their keys, in the order in which they were first seen.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, Sum)> {
-        self.sums.iter().map(|(key, sum)| {
-            let (origin, ()) = *self.origins.get(key.origin);
-            (Key { stack: key.stack, origin, slice: key.slice.checked_sub(1) }, *sum)
-        })
+        self.sums.iter().map(|(key, sum)| (key.unpacked(&self.origins), *sum))
     }
 
-    /// The same samples by other keys: `key` is told the position of each sum, and its key.
-    pub(crate) fn regrouped(self, mut key: impl FnMut(usize, Key) -> Key) -> Self {
-        let mut regrouped = Self::default();
-        for (position, (of, sum)) in self.iter().enumerate() {
-            regrouped.add(key(position, of), sum);
-        }
-        regrouped
+    /// Sorts the same samples by other keys: `key` is told the position of each sum, and its key.
+    pub(crate) fn regroup(&mut self, mut key: impl FnMut(usize, Key) -> Key) {
+        let before = std::mem::take(&mut self.origins);
+        let origins = &mut self.origins;
+        let packed = |position, old: PackedKey| PackedKey::of(key(position, old.unpacked(&before)), origins);
+        self.sums.rekey(packed, Sum::add);
     }
 
     pub(crate) fn len(&self) -> usize {

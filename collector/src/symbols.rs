@@ -95,10 +95,7 @@ pub(crate) fn add_stacks(
 }
 
 /// The addresses of the host's code on the stacks that are wanted.
-fn host_addresses(
-    aggregator: &Aggregator,
-    mut is_wanted: Vec<bool>,
-) -> impl Iterator<Item = HostAddress> {
+fn host_addresses(aggregator: &Aggregator, mut is_wanted: Vec<bool>) -> impl Iterator<Item = HostAddress> {
     aggregator.stacks.mark_callers(&mut is_wanted);
     let wanted = aggregator.stacks.iter().filter(move |(stack, _)| is_wanted[stack.index()]);
     wanted.filter_map(|(_, (frame, _))| match aggregator.frames.get(frame).0 {

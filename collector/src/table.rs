@@ -51,6 +51,32 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
     }
 }
 
+impl<K: Copy + Eq + Hash, V: Copy> Table<K, V> {
+    /// Gives each entry another key, which is told its position and its key; entries that have the same key then are
+    /// merged. Takes no memory, and gives back what is left over.
+    pub(crate) fn rekey(&mut self, mut key: impl FnMut(usize, K) -> K, mut merge: impl FnMut(&mut V, V)) {
+        let Self { entries, positions, hasher } = self;
+        positions.clear();
+        let mut kept = 0;
+        for position in 0..entries.len() {
+            let (old, value) = entries[position];
+            let new = key(position, old);
+            let hash = hasher.hash_one(new);
+            if let Some(known) = positions.find(hash, |known| entries[*known as usize].0 == new) {
+                merge(&mut entries[*known as usize].1, value);
+                continue;
+            }
+            entries[kept] = (new, value);
+            // No more than there were before.
+            positions.insert_unique(hash, kept as u32, |known| hasher.hash_one(entries[*known as usize].0));
+            kept += 1;
+        }
+        entries.truncate(kept);
+        entries.shrink_to_fit();
+        positions.shrink_to(kept, |known| hasher.hash_one(entries[*known as usize].0));
+    }
+}
+
 impl<K, V> Table<K, V> {
     /// The key and the value at a position, at which there has to be one.
     pub(crate) fn get(&self, position: u32) -> &(K, V) {
@@ -123,5 +149,14 @@ mod tests {
         assert_eq!(table.len(), 10_000);
         assert!(table.contains(7) && !table.contains(8));
         assert!(table.iter().zip(0..).all(|(entry, key)| *entry == (key * 7, 3)));
+
+        let bytes = table.bytes();
+        table.rekey(
+            |position, key| if position < 100 { key } else { key % 700 },
+            |value, more| *value += more,
+        );
+        assert!(table.bytes() < bytes / 50, "{} of {bytes}", table.bytes());
+        assert!(table.iter().zip(0..).all(|(entry, key)| *entry == (key * 7, 300)));
+        assert_eq!((table.len(), table.entry(693)), (100, (99, &mut 300)));
     }
 }

@@ -53,7 +53,8 @@ fn measure(run: &mut Run, profile: &Profile, format: Format) {
     };
     let works = [work(1, || written_size(profile, format)), work(1, || black_box(floor()).len())];
     if let Some([write, floor]) = run.measure(ROUNDS, works) {
-        let numbers = [written.len() as f64 / 1e3, write / 1e6, floor / 1e6, write / floor, peak as f64 / 1e6];
+        let numbers =
+            [written.len() as f64 / 1e3, write / 1e6, floor / 1e6, write / floor, peak as f64 / 1e6];
         row(format, &numbers);
     }
 }

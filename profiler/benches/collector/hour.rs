@@ -64,6 +64,8 @@ const RING_WORDS: usize = flamewalk::defaults::RING_WORDS;
 /// What an hour has taken, in MB and seconds.
 struct Used {
     stages: Vec<(&'static str, [f64; 3])>,
+    /// The collector's CPU time until the profile was asked for.
+    sampling: Duration,
     stacks: usize,
     samples: usize,
     resident: f64,
@@ -73,8 +75,7 @@ struct Used {
 
 impl Used {
     fn share(&self) -> f64 {
-        let cpu = self.stages.first().map_or(0.0, |(_, [.., cpu])| *cpu);
-        cpu * 100.0 / self.seconds as f64
+        self.sampling.as_secs_f64() * 100.0 / self.seconds as f64
     }
 
     fn show(&self) {
@@ -87,24 +88,25 @@ impl Used {
 
 /// Feeds a stream, makes a profile and writes it.
 fn simulate<'s>(guest: &Sqlite, seconds: u64, draw: impl FnMut(&mut Random) -> &'s [u64]) -> Used {
+    forget();
     let (in_use, resident) = (crate::MEMORY.current_usage(), resident());
-    forget_peaks();
     let mut stages = Vec::new();
     let mut stage = |name, cpu: Duration| {
         let most = crate::MEMORY.peak_usage().saturating_sub(in_use) as f64 / 1e6;
         stages.push((name, [most, most_resident().saturating_sub(resident) as f64 / 1e6, cpu.as_secs_f64()]));
     };
     let mut rig = Rig::new(guest, RING_WORDS);
+    stage("guest and ring", collector_time());
     feed(&mut rig, seconds, draw);
     let sampling = collector_time();
-    stage("sampling", sampling);
+    stage("with the samples", sampling);
     let profile = snapshot(&rig);
-    stage("and the profile", collector_time());
+    stage("with the profile", collector_time());
     let file = written_size(&profile, Format::Native) as f64 / 1e6;
-    stage("and the file", collector_time());
+    stage("with the file", collector_time());
     let resident = stages.iter().map(|(_, [_, resident, _])| *resident).fold(0.0, f64::max);
     let (stacks, samples) = (profile.stacks().len(), profile.samples().len());
-    Used { stages, stacks, samples, resident, file, seconds }
+    Used { stages, sampling, stacks, samples, resident, file, seconds }
 }
 
 fn feed<'s>(rig: &mut Rig, seconds: u64, mut draw: impl FnMut(&mut Random) -> &'s [u64]) {
@@ -124,8 +126,11 @@ fn snapshot(rig: &Rig) -> Profile {
     profile.expect("the collector lives").expect("sums of an hour fit")
 }
 
-/// From now on the most that is in use, and that is resident, is counted anew.
-fn forget_peaks() {
+/// Gives back what the allocator keeps for later; from now on the most that is in use, and that is resident, is counted
+/// anew.
+fn forget() {
+    // SAFETY: may be called at any time.
+    unsafe { libc::malloc_trim(0) };
     crate::MEMORY.reset_peak_usage();
     std::fs::write("/proc/self/clear_refs", "5").expect("Linux since 4.0");
 }

@@ -9,12 +9,12 @@ use nix::time::{ClockId, clock_gettime};
 use crate::rig::collector_time;
 use crate::stacks::{self, Sqlite};
 
-/// Of SQLite, some seconds each.
-const ROUNDS: u32 = 3;
-
 /// The goal is 0.5 % of the guest's CPU time at 997 Hz.
 pub(crate) fn ratio(run: &mut Run, guest: &Sqlite) {
-    if !run.section("a profiled run", &["Hz", "guest CPU s", "collector CPU s", "% of the guest's", "us / wake-up"]) {
+    if !run.section(
+        "a profiled run",
+        &["Hz", "guest CPU s", "collector CPU s", "% of the guest's", "us / wake-up"],
+    ) {
         return;
     }
     for rate in [1, 997, 9_997] {
@@ -25,10 +25,13 @@ pub(crate) fn ratio(run: &mut Run, guest: &Sqlite) {
         let start = std::time::Instant::now();
         let ended = |_: &flamewalk::Profiler| (thread_time() - before, collector_time(), start.elapsed());
         let (_, (guest_time, time, elapsed)) =
-            stacks::run(&guest.module, &guest.binary, options, ROUNDS, ended);
+            stacks::run(&guest.module, &guest.binary, options, stacks::ROUNDS, ended);
         let share = time.as_secs_f64() * 100.0 / guest_time.as_secs_f64();
         let wake_ups = elapsed.as_secs_f64() / interval.as_secs_f64();
-        row(rate, &[guest_time.as_secs_f64(), time.as_secs_f64(), share, time.as_secs_f64() * 1e6 / wake_ups]);
+        row(
+            rate,
+            &[guest_time.as_secs_f64(), time.as_secs_f64(), share, time.as_secs_f64() * 1e6 / wake_ups],
+        );
         if rate == 997 {
             run.goal("the collector's CPU time, % of the guest's", Some(share), 0.5);
         }

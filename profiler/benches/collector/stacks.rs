@@ -16,12 +16,14 @@ pub(crate) const TEXT: usize = 1 << 32;
 /// Fast enough to see rare stacks, too, in the seconds that the guest runs for.
 const RATE: u32 = 9_997;
 
+/// Of the guest, some seconds each.
+pub(crate) const ROUNDS: u32 = 3;
+
 /// SQLite, compiled, and its stacks.
 pub(crate) struct Sqlite {
     pub(crate) module: Module,
     pub(crate) binary: Arc<[u8]>,
     image: Arc<CodeImage>,
-    pub(crate) profile: Profile,
     /// The words of each stack, youngest frame first, and how often it was seen.
     pub(crate) stacks: Vec<(Vec<u64>, u64)>,
 }
@@ -35,10 +37,10 @@ impl Sqlite {
         let image = Arc::new(CodeImage::parse(&module.serialize().expect("its code")).expect("an image"));
         let mut options = Options::default();
         options.rate = RATE;
-        let (profile, _) = run(&module, &binary, options, 1, |_| ());
+        let (profile, _) = run(&module, &binary, options, ROUNDS, |_| ());
         let stacks = profile.stacks().map(|stack| (words(&profile, stack.frames), stack.tally.samples));
         let stacks = stacks.filter(|(words, samples)| !words.is_empty() && *samples > 0).collect();
-        Self { module, binary, image, profile, stacks }
+        Self { module, binary, image, stacks }
     }
 
     pub(crate) fn describe(&self) -> String {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use flamewalk_handler::ring::{Ring, Word};
 use flamewalk_measure::{Run, row, work};
 
-use crate::rig::{Random, Rig};
+use crate::rig::{Random, Rig, collector_time};
 use crate::stacks::Sqlite;
 
 const ROUNDS: usize = 31;
-const RING_WORDS: usize = 1 << 20;
+const RING_WORDS: usize = 1 << 21;
 /// Samples in each round.
 const SAMPLES: usize = 5_000;
 const PERIOD: Duration = Duration::from_micros(1_003);
@@ -72,7 +72,7 @@ fn measure(run: &mut Run, guest: &Sqlite, stacks: usize, depth: usize, varied: u
         while plain.pop(|word| copied.push(word)) {}
         black_box(copied.len())
     });
-    let collect = work(1, || rig.borrow().drain());
+    let collect = work(1, || rig.borrow().drain()).clock(collector_time);
     let works = [copy.afterwards(fill_plain), collect.afterwards(|| fill(&mut rig.borrow_mut()))];
     if let Some(medians) = run.measure(ROUNDS, works) {
         let [copy, collect] = medians.map(|nanoseconds| nanoseconds / SAMPLES as f64);

@@ -127,10 +127,8 @@ pub(super) fn write(profile: &Profile, output: &mut impl Write) -> Result<(), Pr
     let mut texts = Interner::default();
     let mut hashes = IndexSet::new();
     let frames = Frames::of(profile, &mut texts, &mut hashes);
-    let threads: Vec<(u64, OneMore)> = profile
-        .threads()
-        .map(|(_, Thread { id, name })| (*id, texts.optional(name.as_deref())))
-        .collect();
+    let threads: Vec<(u64, OneMore)> =
+        profile.threads().map(|(_, Thread { id, name })| (*id, texts.optional(name.as_deref()))).collect();
     let mut labels = LabelSets::default();
     for (_, set) in profile.label_sets() {
         labels.pairs.extend(set.iter().map(|(key, value)| (texts.text(key), texts.text(value))));
@@ -228,7 +226,9 @@ impl Samples {
         }
         let (mut stacks, mut slices) = (Differences::default(), Differences::default());
         column(profile, output, |sample| stacks.to(sample.stack.index() as u64))?;
-        column(profile, output, |sample| sample.origin.thread.map_or(0, |thread| thread.index() as OneMore + 1))?;
+        column(profile, output, |sample| {
+            sample.origin.thread.map_or(0, |thread| thread.index() as OneMore + 1)
+        })?;
         column(profile, output, |sample| position(sample.origin.labels.index()))?;
         column(profile, output, |sample| slices.to(one_more(sample.origin.slice)))?;
         column(profile, output, |sample| sample.tally.samples)?;
