@@ -16,7 +16,7 @@ pub(crate) const TEXT: usize = 1 << 32;
 /// Fast enough to see rare stacks, too, in the seconds that the guest runs for.
 const RATE: u32 = 9_997;
 
-/// Of the guest, some seconds each.
+/// Of the guest, to record its stacks.
 pub(crate) const ROUNDS: u32 = 3;
 
 /// SQLite, compiled, and its stacks.
