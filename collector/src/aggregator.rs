@@ -9,64 +9,31 @@
 
 use std::collections::HashMap;
 
-use flamewalk_handler::record::{Frame, Header, MIXED_LABELS, Sample};
+use flamewalk_handler::record::{Frame, MIXED_LABELS, Sample};
 use flamewalk_handler::walk::WalkEnd;
-use flamewalk_profile::{Headroom, Tally, Thread};
+use flamewalk_profile::{Tally, Thread};
 use flamewalk_symbolizer::HostAddress;
 use flamewalk_symbolizer::registry::{CodeRegistry, ImageId, Locator};
-use indexmap::{IndexMap, IndexSet};
 
 use crate::collector::Options;
-use crate::frame_table::{FrameIndex, FrameTable, LocatedFrame};
+use crate::frame_table::{FrameTable, LocatedFrame};
+use crate::stack_tree::{StackIndex, StackTree};
+use crate::sums::{Key, Origin, Sum, Sums};
 use crate::totals::sum;
-
-/// Where and when samples were taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    /// Position among the stacks.
-    pub(crate) stack: u32,
-    /// The thread, by the number that the collector gave it; `None` if it was let go of to save memory.
-    pub(crate) thread: Option<u64>,
-    /// The number of the labels.
-    pub(crate) labels: u64,
-    /// The number of the slice of time.
-    pub(crate) slice: Option<u32>,
-}
-
-/// What fell on one [`Key`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sum {
-    pub(crate) tally: Tally,
-    pub(crate) headroom: Option<Headroom>,
-}
-
-impl Sum {
-    pub(crate) fn add(&mut self, more: Self) {
-        self.tally = sum(self.tally, more.tally);
-        self.headroom = match (self.headroom, more.headroom) {
-            (Some(one), Some(other)) => Some(one.merge(other)),
-            (one, other) => one.or(other),
-        };
-    }
-}
 
 /// The distinct stacks of a session and what fell on each.
 #[derive(Debug)]
 pub(crate) struct Aggregator {
     pub(crate) frames: FrameTable,
-    /// Youngest frame first.
-    pub(crate) stacks: IndexSet<Box<[FrameIndex]>>,
-    /// In the order in which they were first seen.
-    pub(crate) sums: IndexMap<Key, Sum>,
+    pub(crate) stacks: StackTree,
+    pub(crate) sums: Sums,
     /// The threads that `sums` knows, by number.
     pub(crate) threads: HashMap<u64, Thread>,
-    /// How many frames all of `stacks` have together.
-    pub(crate) stack_frames: usize,
     pub(crate) slices: Slices,
     max_sums: usize,
     /// The bytes from which on the rarest stacks are merged.
     pub(crate) max_bytes: usize,
-    /// As many as were asked for; `max_bytes` is more if there is no getting below.
+    /// As many as may be in use before stacks are merged; `max_bytes` is more if there is no getting below.
     pub(crate) asked_bytes: usize,
     /// All samples on the stacks.
     delivered: Tally,
@@ -74,94 +41,116 @@ pub(crate) struct Aggregator {
     truncated: Tally,
     /// Samples with a frame that is in no image of their generation.
     unlocated: Tally,
-    located: Vec<LocatedFrame>,
-    stack: Vec<FrameIndex>,
+    pub(crate) last: LastStack,
 }
 
-/// What a stack costs besides its frames, a sum, and a thread: with the tables' own words, rounded up.
-const STACK_BYTES: usize = 64;
-const SUM_BYTES: usize = 128;
-const THREAD_BYTES: usize = 128;
+/// The stack of the last sample, since the next one most often shares its older frames.
+#[derive(Debug, Default)]
+pub(crate) struct LastStack {
+    generation: u64,
+    is_truncated: bool,
+    /// The frames as they were in the record, oldest first, and the stack that ends with each.
+    path: Vec<(u64, StackIndex)>,
+}
+
+/// What a thread takes, with its name and its place in the table, at most.
+const THREAD_BYTES: usize = 192;
 
 impl Aggregator {
     /// An empty aggregate of what happens from `start` on, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(crate) fn new(options: &Options, start: u64) -> Self {
+        // Merging takes up to as much again as there is before it, and tables of which not every part is in use.
+        let asked_bytes = options.max_stack_bytes / 5 * 2;
         Self {
             frames: FrameTable::default(),
-            stacks: IndexSet::new(),
-            sums: IndexMap::new(),
+            stacks: StackTree::default(),
+            sums: Sums::default(),
             threads: HashMap::new(),
-            stack_frames: 0,
             slices: Slices { start, doublings: 0, last: 0 },
             max_sums: options.max_sums,
-            max_bytes: options.max_stack_bytes,
-            asked_bytes: options.max_stack_bytes,
+            max_bytes: asked_bytes,
+            asked_bytes,
             delivered: Tally::default(),
             truncated: Tally::default(),
             unlocated: Tally::default(),
-            located: Vec::new(),
-            stack: Vec::new(),
+            last: LastStack::default(),
         }
     }
 
     /// Adds a sample that was taken on `thread`, whose number is `number`.
     pub(crate) fn add(&mut self, sample: &Sample<'_>, number: u64, thread: &Thread, registry: &CodeRegistry) {
         let header = sample.header;
-        let tally = Tally { samples: u64::from(header.ticks), weight: header.weight };
-        if !locate(sample, &registry.locator(), &mut self.located) {
-            self.unlocated = sum(self.unlocated, tally);
-            return;
-        }
-        let is_truncated = header.end == WalkEnd::FrameLimit;
-        if is_truncated {
-            self.located.push(LocatedFrame::Truncated);
-        }
-        self.stack.clear();
-        self.stack.extend(self.located.iter().map(|frame| self.frames.intern(*frame)));
-        let stack = match self.stacks.get_index_of(self.stack.as_slice()) {
-            Some(known) => known,
-            None => {
-                self.stack_frames += self.stack.len();
-                self.stacks.insert_full(self.stack.as_slice().into()).0
-            }
-        };
-        let stack = u32::try_from(stack).expect("2³² stacks fit no memory");
-        self.threads.entry(number).or_insert_with(|| thread.clone());
-        let slice = loop {
-            match self.slices.of(header.time) {
-                Some(slice) => break slice,
-                None => self.double_slices(),
-            }
-        };
-        let key = Key { stack, thread: Some(number), labels: header.labels, slice: Some(slice) };
-        let new = Sum { tally, headroom: headroom(&header) };
-        self.sums.entry(key).or_default().add(new);
-        self.delivered = sum(self.delivered, tally);
-        if is_truncated {
-            self.truncated = sum(self.truncated, tally);
-        }
-        // When there is but one slice left, it is not the slices that make them many.
-        while self.sums.len() > self.max_sums && self.slices.last > 0 {
-            self.double_slices();
-        }
-        if self.bytes() > self.max_bytes {
+        // One frame more says that a stack was cut.
+        if self.bytes_for(sample.frame_words().len() + 1) > self.max_bytes {
             self.merge_rarest();
         }
+        let sum_of_one = Sum::of(&header);
+        let tally = sum_of_one.tally;
+        let Some(stack) = self.stack(sample, registry) else {
+            self.unlocated = sum(self.unlocated, tally);
+            return;
+        };
+        self.threads.entry(number).or_insert_with(|| thread.clone());
+        let origin = Origin { thread: Some(number), labels: header.labels };
+        let mut key = Key { stack, origin, slice: None };
+        loop {
+            key.slice = self.slices.of(header.time);
+            // When there is but one slice left, it is not the slices that make them many.
+            let is_full = self.sums.len() >= self.max_sums && self.slices.last > 0;
+            if key.slice.is_some() && (!is_full || self.sums.contains(key)) {
+                break;
+            }
+            self.double_slices();
+        }
+        self.sums.add(key, sum_of_one);
+        self.delivered = sum(self.delivered, tally);
+        if header.end == WalkEnd::FrameLimit {
+            self.truncated = sum(self.truncated, tally);
+        }
+    }
+
+    /// The stack of a sample; `None` if a frame of it is in no image.
+    fn stack(&mut self, sample: &Sample<'_>, registry: &CodeRegistry) -> Option<StackIndex> {
+        let generation = sample.header.generation;
+        let is_truncated = sample.header.end == WalkEnd::FrameLimit;
+        let words = sample.frame_words();
+        let last = &mut self.last;
+        if (last.generation, last.is_truncated) != (generation, is_truncated) {
+            (last.generation, last.is_truncated) = (generation, is_truncated);
+            last.path.clear();
+        }
+        let same = last.path.iter().zip(words.iter().rev()).take_while(|((last, _), word)| last == *word);
+        let shared = same.count();
+        last.path.truncate(shared);
+        let mut stack = match last.path.last() {
+            Some((_, stack)) => *stack,
+            None if is_truncated => {
+                self.stacks.push(StackIndex::EMPTY, self.frames.intern(LocatedFrame::Truncated))
+            }
+            None => StackIndex::EMPTY,
+        };
+        if shared == words.len() {
+            return Some(stack);
+        }
+        let locator = registry.locator();
+        for word in words[..words.len() - shared].iter().rev() {
+            let caller = self.stacks.youngest(stack).map(|(frame, _)| self.frames.get(frame).0);
+            let located = locate(Frame::decode(*word)?, caller, &locator, generation)?;
+            stack = self.stacks.push(stack, self.frames.intern(located));
+            self.last.path.push((*word, stack));
+        }
+        Some(stack)
     }
 
     /// Doubles the length of the slices of time.
     fn double_slices(&mut self) {
         self.slices.double();
-        let halved = |key: Key| Key { slice: key.slice.map(|slice| slice / 2), ..key };
-        let sums = std::mem::take(&mut self.sums);
-        for (key, sum) in sums {
-            self.sums.entry(halved(key)).or_default().add(sum);
-        }
+        self.sums.regroup(|_, key| Key { slice: key.slice.map(|slice| slice / 2), ..key });
     }
 
     /// The numbers of the labels that sums have, each once or more.
     pub(crate) fn labels(&self) -> impl Iterator<Item = u64> {
-        self.sums.keys().map(|key| key.labels & !MIXED_LABELS)
+        self.sums.origins().map(|origin| origin.labels & !MIXED_LABELS)
     }
 
     /// Names the frames of an image that goes: nobody may ask the registry for it afterwards.
@@ -169,18 +158,25 @@ impl Aggregator {
         self.frames.resolve(image, registry);
     }
 
-    /// About how much memory it takes.
+    /// The memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.stacks.len() * STACK_BYTES
-            + self.stack_frames * size_of::<FrameIndex>()
-            + self.frames.bytes()
-            + self.sums.len() * SUM_BYTES
-            + self.threads.len() * THREAD_BYTES
+        self.stacks.bytes() + self.frames.bytes() + self.sums.bytes() + self.bytes_besides_tables()
     }
 
-    /// How much of [`Aggregator::bytes`] says where and when samples were taken.
-    pub(crate) fn origin_bytes(&self) -> usize {
-        self.sums.len().saturating_sub(self.stacks.len()) * SUM_BYTES + self.threads.len() * THREAD_BYTES
+    /// The memory that it takes while it grows for a sample with so many frames.
+    fn bytes_for(&self, frames: usize) -> usize {
+        self.stacks.bytes_for(frames)
+            + self.frames.bytes_for(frames)
+            + self.sums.bytes_for_one()
+            + self.bytes_besides_tables()
+    }
+
+    pub(crate) fn thread_bytes(&self) -> usize {
+        self.threads.len() * THREAD_BYTES
+    }
+
+    fn bytes_besides_tables(&self) -> usize {
+        self.thread_bytes() + self.last.path.capacity() * size_of::<(u64, StackIndex)>()
     }
 
     /// The sum over all stacks.
@@ -220,6 +216,8 @@ impl Slices {
     /// The slice of a time; `None` if the slices are so short that it has no number.
     fn of(&mut self, time: u64) -> Option<u32> {
         let slice = u32::try_from(time.saturating_sub(self.start) / self.length()).ok()?;
+        // The last number stands for none.
+        let slice = Some(slice).filter(|slice| *slice < u32::MAX)?;
         self.last = self.last.max(slice);
         Some(slice)
     }
@@ -230,50 +228,37 @@ impl Slices {
     }
 }
 
-/// Resolves the frames of a sample, youngest first; `false` if one is in no image.
-fn locate(sample: &Sample<'_>, locator: &Locator<'_>, frames: &mut Vec<LocatedFrame>) -> bool {
-    let locate = |address| locator.locate(address, sample.header.generation);
-    frames.clear();
-    for frame in sample.frames() {
-        let located = match frame {
-            Frame::Instruction(address) => {
-                locate(address).map(|(image, offset)| LocatedFrame::Instruction(image, offset))
-            }
-            Frame::ReturnAddress(address) => {
-                // The call before it is inside the image; the return address can be just past its end.
-                let call = address.wrapping_sub(1);
-                locate(call).map(|(image, offset)| LocatedFrame::ReturnAddress(image, offset + 1))
-            }
-            Frame::HostCall(_) => Some(LocatedFrame::HostCall { returns_to: None, trampoline: None }),
-            Frame::HostInstruction(address) => Some(LocatedFrame::Host(HostAddress::Instruction(address))),
-            Frame::HostReturnAddress(address) => {
-                Some(LocatedFrame::Host(HostAddress::ReturnAddress(address)))
-            }
-            Frame::HostGap => Some(LocatedFrame::HostGap),
-        };
-        let Some(located) = located else { return false };
-        frames.push(located);
-    }
-    // What a call is of is told by its trampoline and by its caller, the next older frame.
-    for (index, frame) in sample.frames().enumerate() {
-        let Frame::HostCall(address) = frame else { continue };
-        let Some(LocatedFrame::ReturnAddress(image, offset)) = frames.get(index + 1).copied() else {
-            continue;
-        };
-        let trampoline = if address == 0 { None } else { locate(address) };
-        let trampoline = trampoline.and_then(|(of, offset)| (of == image).then_some(offset));
-        frames[index] = LocatedFrame::HostCall { returns_to: Some((image, offset)), trampoline };
-    }
-    true
-}
-
-/// The room on the execution stack, if the handler knew its bounds.
-fn headroom(header: &Header) -> Option<Headroom> {
-    let (used, left) = (header.stack_used, header.stack_left);
-    if (used, left) == (u32::MAX, u32::MAX) {
-        return None;
-    }
-    Some(Headroom { deepest_use: u64::from(used), least_left: u64::from(left) })
+/// The image that a frame is in, whose caller is the frame before it; `None` if it is in none.
+fn locate(
+    frame: Frame,
+    caller: Option<LocatedFrame>,
+    locator: &Locator<'_>,
+    generation: u64,
+) -> Option<LocatedFrame> {
+    let locate = |address| locator.locate(address, generation);
+    Some(match frame {
+        Frame::Instruction(address) => {
+            let (image, offset) = locate(address)?;
+            LocatedFrame::Instruction(image, offset)
+        }
+        Frame::ReturnAddress(address) => {
+            // The call before it is inside the image; the return address can be just past its end.
+            let (image, offset) = locate(address.wrapping_sub(1))?;
+            LocatedFrame::ReturnAddress(image, offset + 1)
+        }
+        // What a call is of is told by its trampoline and by its caller.
+        Frame::HostCall(address) => {
+            let Some(LocatedFrame::ReturnAddress(image, offset)) = caller else {
+                return Some(LocatedFrame::HostCall { returns_to: None, trampoline: None });
+            };
+            let trampoline = if address == 0 { None } else { locate(address) };
+            let trampoline = trampoline.and_then(|(of, offset)| (of == image).then_some(offset));
+            LocatedFrame::HostCall { returns_to: Some((image, offset)), trampoline }
+        }
+        Frame::HostInstruction(address) => LocatedFrame::Host(HostAddress::Instruction(address)),
+        Frame::HostReturnAddress(address) => LocatedFrame::Host(HostAddress::ReturnAddress(address)),
+        Frame::HostGap => LocatedFrame::HostGap,
+    })
 }
 
 #[cfg(test)]

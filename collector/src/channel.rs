@@ -29,7 +29,7 @@ impl Channel {
     ///
     /// The ring's memory is touched here, so that the handler does not take its page faults. The thread, of this
     /// process, is known in profiles by the name that it has now. `on_drain` is called by the collector's thread each
-    /// time that it drains the ring.
+    /// time that it drains the ring after ticks.
     ///
     /// The thread has ended, as far as the collector is concerned, when nobody else holds the channel.
     pub fn new(ring_words: usize, thread_id: i32, on_drain: impl Fn() + Send + Sync + 'static) -> Self {

@@ -27,8 +27,9 @@ use crate::window::{Collected, Window};
 pub struct Options {
     /// How often the rings are drained.
     pub drain_interval: Duration,
-    /// About how much memory distinct stacks and what fell on them may take in each window, in bytes. When it is used up, the rarest
-    /// stacks are cut to their youngest frames and merged, which a notice tells; no sample is lost. Each of the
+    /// How much memory distinct stacks and what fell on them may take in each window, in bytes. When two fifths of it are
+    /// used up, the rarest stacks are cut to their youngest frames and merged, which a notice tells; no sample is lost.
+    /// The rest is for tables that grow, and for the merging. Each of the
     /// [`MAX_LABEL_SETS`](crate::MAX_LABEL_SETS) keeps a sum, whatever the bound.
     pub max_stack_bytes: usize,
     /// How many sums there may be, one for each stack, thread, set of labels and slice of time, before the slices of
@@ -173,14 +174,22 @@ impl Drop for Collector {
     }
 }
 
+/// A thread that is sampled.
+struct Sampled {
+    channel: Arc<Channel>,
+    /// How many channels there were before.
+    number: u64,
+    /// How many ticks it had when it was drained.
+    ticks: u64,
+}
+
 /// What the collector's thread owns.
 struct Session {
     reader: SampleReader,
     labels: LabelReader,
     host: HostSymbolizer,
     added: Arc<Mutex<Vec<Arc<Channel>>>>,
-    /// With the number of the thread.
-    channels: Vec<(u64, Arc<Channel>)>,
+    channels: Vec<Sampled>,
     /// How many channels there have been.
     threads: u64,
     /// The sums of the channels that are gone.
@@ -241,15 +250,16 @@ impl Session {
             self.reader.registry().handlers().wait_for_handlers();
         }
         for channel in self.added.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.channels.push((self.threads, channel));
+            self.channels.push(Sampled { channel, number: self.threads, ticks: 0 });
             self.threads += 1;
         }
         let mut channels = std::mem::take(&mut self.channels);
-        channels.retain_mut(|(number, channel)| {
+        channels.retain_mut(|sampled| {
             // If nobody else holds it, nothing is written any more, and all that was is visible.
-            let has_ended = Arc::get_mut(channel).is_some();
-            self.drain_channel(*number, channel);
+            let has_ended = Arc::get_mut(&mut sampled.channel).is_some();
+            self.drain_channel(sampled);
             if has_ended {
+                let channel = &sampled.channel;
                 self.ended.add(&Totals::of(&channel.counters));
                 self.ended_high_water = self.ended_high_water.max(channel.ring.high_water());
             }
@@ -268,8 +278,13 @@ impl Session {
         }
     }
 
-    fn drain_channel(&mut self, number: u64, channel: &Channel) {
-        channel.drained();
+    fn drain_channel(&mut self, sampled: &mut Sampled) {
+        let Sampled { channel, number, ticks } = sampled;
+        let now = channel.counters.all().ticks;
+        // Most threads of a server are idle most of the time, and cost nothing then.
+        if now != std::mem::replace(ticks, now) {
+            channel.drained();
+        }
         // What arrives while this runs may wait for the next time: a bound on the work.
         let mut words_left = channel.ring.capacity();
         loop {
@@ -283,7 +298,7 @@ impl Session {
                     self.drained = sum(self.drained, tally_of(&sample));
                     let registry = self.reader.registry();
                     for window in self.windows.values_mut() {
-                        window.aggregator.add(&sample, number, &channel.thread, registry);
+                        window.aggregator.add(&sample, *number, &channel.thread, registry);
                     }
                 }
                 None => {
@@ -344,7 +359,7 @@ impl Session {
     /// What the handlers have counted since the session began.
     fn totals(&self) -> Totals {
         let mut totals = self.ended.clone();
-        self.channels.iter().for_each(|(_, channel)| totals.add(&Totals::of(&channel.counters)));
+        self.channels.iter().for_each(|sampled| totals.add(&Totals::of(&sampled.channel.counters)));
         totals
     }
 
@@ -357,7 +372,7 @@ impl Session {
     /// What handlers have taken since the window began, and what this collector takes; the rest is not known here.
     fn resources(&self, window: &Collected, totals: &Totals) -> Resources {
         let bytes = |words: usize| (words as u64).saturating_mul(size_of::<u64>() as u64);
-        let rings = self.channels.iter().map(|(_, channel)| &channel.ring);
+        let rings = self.channels.iter().map(|sampled| &sampled.channel.ring);
         let most = rings.clone().map(|ring| ring.high_water()).fold(self.ended_high_water, usize::max);
         let registry = self.reader.registry();
         let mut resources = Resources::default();

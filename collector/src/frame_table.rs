@@ -4,15 +4,16 @@
 //! is unloaded, the frames that samples fell on are named once and for all, so that nothing else of the image has to
 //! be kept.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use flamewalk_profile::Frame;
 use flamewalk_symbolizer::HostAddress;
 use flamewalk_symbolizer::registry::{CodeRegistry, ImageId};
-use indexmap::IndexMap;
+use hashbrown::HashMap;
 
 use crate::symbols;
+use crate::table::Table;
 
 /// A frame by the image that it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,67 +60,66 @@ impl FrameIndex {
     }
 }
 
-/// What a frame costs in the table and in the list of its image, rounded up.
-const FRAME_BYTES: usize = 128;
+/// What an allocator takes for each piece of memory besides what was asked for, and a shared string for its counts.
+const ALLOCATION_BYTES: usize = 32;
 
 /// What is kept of the notices of images that are gone; there may be no end of them.
 const MAX_NOTICES: usize = 64;
 
+/// The frame of the same image that was stored before this one.
+type OlderOfImage = Option<FrameIndex>;
+
 /// Frames, each once.
 #[derive(Debug, Default)]
 pub(crate) struct FrameTable {
-    /// With what each is in a profile, youngest first, if its image is gone.
-    frames: IndexMap<LocatedFrame, Option<Box<[Frame]>>>,
-    /// The frames of each image that is not gone.
-    by_image: HashMap<ImageId, Vec<FrameIndex>>,
+    frames: Table<LocatedFrame, OlderOfImage>,
+    /// The last frame that was stored of each image that is not gone.
+    last_of_image: HashMap<ImageId, FrameIndex>,
+    /// What frames are in a profile whose images are gone, youngest first.
+    names: HashMap<FrameIndex, Box<[Frame]>>,
     /// What symbolizers had to tell about images that are gone.
     notices: HashMap<ImageId, Vec<String>>,
-    /// What the names of frames whose images are gone take.
+    /// What `names` and `notices` take besides their tables.
     name_bytes: usize,
 }
 
 impl FrameTable {
     /// The index of a frame, which is stored on its first use.
     pub(crate) fn intern(&mut self, frame: LocatedFrame) -> FrameIndex {
-        let entry = self.frames.entry(frame);
-        let index = FrameIndex(u32::try_from(entry.index()).expect("2³² frames fit no memory"));
-        if let indexmap::map::Entry::Vacant(entry) = entry {
-            entry.insert(None);
-            if let Some(image) = frame.image() {
-                self.by_image.entry(image).or_default().push(index);
-            }
+        let known = self.frames.len();
+        let (index, older) = self.frames.entry(frame);
+        let index = FrameIndex(index);
+        if index.index() == known
+            && let Some(image) = frame.image()
+        {
+            *older = self.last_of_image.insert(image, index);
         }
         index
     }
 
     /// A frame, and what it is in a profile if its image is gone.
     pub(crate) fn get(&self, index: FrameIndex) -> (LocatedFrame, Option<&[Frame]>) {
-        let (located, named) = self.frames.get_index(index.index()).expect("a frame of this table");
-        (*located, named.as_deref())
+        (self.frames.get(index.0).0, self.names.get(&index).map(|names| &**names))
     }
 
     /// Names the frames of an image that goes.
     pub(crate) fn resolve(&mut self, image: ImageId, registry: &CodeRegistry) {
-        let Some(frames) = self.by_image.remove(&image) else { return };
+        let mut next = self.last_of_image.remove(&image);
+        if next.is_none() {
+            return;
+        }
         // Frames of one image share most of their strings.
         let mut strings = HashSet::new();
-        for index in frames {
-            let Some((located, named)) = self.frames.get_index_mut(index.index()) else { continue };
-            let names = symbols::image_frames(registry, *located);
-            self.name_bytes += names.len() * size_of::<Frame>();
-            for frame in &names {
-                let file = frame.location.as_ref().map(|location| &location.file);
-                for string in [Some(&frame.name), frame.module.as_ref(), file].into_iter().flatten() {
-                    if strings.insert(Arc::as_ptr(string)) {
-                        self.name_bytes += string.len();
-                    }
-                }
-            }
-            *named = Some(names.into());
+        while let Some(index) = next {
+            let (located, older) = *self.frames.get(index.0);
+            next = older;
+            let names = symbols::image_frames(registry, located);
+            self.name_bytes += name_bytes(&names, |string| strings.insert(Arc::as_ptr(string)));
+            self.names.insert(index, names.into());
         }
         let notices = symbols::image_notices(registry, image);
         if !notices.is_empty() && self.notices.len() < MAX_NOTICES {
-            self.name_bytes += notices.iter().map(String::len).sum::<usize>();
+            self.name_bytes += notices.iter().map(|notice| notice.len() + ALLOCATION_BYTES).sum::<usize>();
             self.notices.insert(image, notices);
         }
     }
@@ -149,30 +149,25 @@ impl FrameTable {
         let mut kept = Self::default();
         let mut moved = Vec::with_capacity(self.frames.len());
         let mut images = HashSet::new();
-        for ((located, named), used) in self.frames.into_iter().zip(is_used) {
+        let mut names = self.names;
+        for ((index, (located, _)), used) in (0..).map(FrameIndex).zip(self.frames).zip(is_used) {
             if !used {
                 moved.push(None);
                 continue;
             }
             images.extend(located.image());
-            let Some(names) = named else {
+            let Some(names) = names.remove(&index) else {
                 moved.push(Some(kept.intern(located)));
                 continue;
             };
-            let index = kept.frames.insert_full(located, Some(names)).0;
-            moved.push(Some(FrameIndex(u32::try_from(index).expect("no more than before"))));
+            let new = FrameIndex(kept.frames.entry(located).0);
+            kept.names.insert(new, names);
+            moved.push(Some(new));
         }
         kept.notices = self.notices;
         kept.notices.retain(|image, _| images.contains(image));
         // Strings that frames share are counted for each of them here: an upper bound.
-        let names = kept.frames.values().flatten().flatten();
-        let bytes = names.map(|frame| {
-            let file = frame.location.as_ref().map_or(0, |location| location.file.len());
-            size_of::<Frame>()
-                + frame.name.len()
-                + frame.module.as_ref().map_or(0, |module| module.len())
-                + file
-        });
+        let bytes = kept.names.values().map(|names| name_bytes(names, |_| true));
         kept.name_bytes = bytes.sum::<usize>().min(self.name_bytes);
         (kept, moved)
     }
@@ -181,8 +176,31 @@ impl FrameTable {
         self.frames.len()
     }
 
-    /// About how much memory it takes.
+    /// The memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.frames.len() * FRAME_BYTES + self.name_bytes
+        self.bytes_besides_frames() + self.frames.bytes()
     }
+
+    /// As [`Table::bytes_for`].
+    pub(crate) fn bytes_for(&self, more: usize) -> usize {
+        self.bytes_besides_frames() + self.frames.bytes_for(more)
+    }
+
+    fn bytes_besides_frames(&self) -> usize {
+        self.last_of_image.allocation_size() + self.names.allocation_size() + self.name_bytes
+    }
+}
+
+/// What names take: `is_new` tells whether a string is not counted elsewhere.
+fn name_bytes(names: &[Frame], mut is_new: impl FnMut(&Arc<str>) -> bool) -> usize {
+    let mut bytes = size_of_val(names) + ALLOCATION_BYTES;
+    for frame in names {
+        let file = frame.location.as_ref().map(|location| &location.file);
+        for string in [Some(&frame.name), frame.module.as_ref(), file].into_iter().flatten() {
+            if is_new(string) {
+                bytes += string.len() + ALLOCATION_BYTES;
+            }
+        }
+    }
+    bytes
 }

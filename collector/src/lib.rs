@@ -19,7 +19,10 @@ mod collector;
 mod frame_table;
 mod labels;
 mod merge;
+mod stack_tree;
+mod sums;
 mod symbols;
+mod table;
 mod totals;
 mod window;
 

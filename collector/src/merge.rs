@@ -6,8 +6,10 @@
 
 use std::collections::HashSet;
 
-use crate::aggregator::{Aggregator, Key};
+use crate::aggregator::{Aggregator, LastStack};
 use crate::frame_table::{FrameIndex, LocatedFrame};
+use crate::stack_tree::{StackIndex, StackTree};
+use crate::sums::{Key, Origin};
 
 /// What is done to the stacks with the least weight.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,7 @@ const SPARED_ORIGINS: usize = 8;
 impl Aggregator {
     /// Merges the rarest stacks until the aggregate takes no more than half of what it may.
     pub(crate) fn merge_rarest(&mut self) {
+        self.last = LastStack::default();
         if self.origin_bytes() > self.bytes() / 2 {
             self.forget_origins();
         }
@@ -46,79 +49,116 @@ impl Aggregator {
         self.max_bytes = self.asked_bytes.max(self.bytes().saturating_mul(2));
     }
 
+    /// How much of [`Aggregator::bytes`] says where and when samples were taken: all sums but one for each stack.
+    fn origin_bytes(&self) -> usize {
+        let mut is_used = vec![false; self.stacks.len()];
+        self.sums.iter().for_each(|(key, _)| is_used[key.stack.index()] = true);
+        let stacks = is_used.into_iter().filter(|used| *used).count();
+        let sums = self.sums.len().max(1);
+        self.sums.bytes() / sums * (sums - stacks.min(sums)) + self.thread_bytes()
+    }
+
     /// Lets go of thread and time of the rarest samples.
     fn forget_origins(&mut self) {
-        let weights = self.sums.values().map(|sum| (sum.tally.weight, sum.tally.samples)).collect();
-        let is_rare = rarest(weights, SPARED_ORIGINS);
-        for ((key, sum), is_rare) in std::mem::take(&mut self.sums).into_iter().zip(is_rare) {
-            let key = if is_rare { Key { thread: None, slice: None, ..key } } else { key };
-            self.sums.entry(key).or_default().add(sum);
-        }
+        let weights = self.sums.iter().map(|(_, sum)| (sum.tally.weight, sum.tally.samples)).zip(0..);
+        let is_rare = rarest(weights.collect(), SPARED_ORIGINS, self.sums.len());
+        self.sums.regroup(|position, key| if is_rare[position] { without_origin(key) } else { key });
         self.drop_unused_threads();
     }
 
     fn cut(&mut self, cut: Cut) {
-        let is_rare = self.rarest_stacks(cut.spared);
+        let mut is_rare = self.rarest_stacks(cut.spared);
         let merged = self.frames.intern(LocatedFrame::Merged);
-        let mut is_used = vec![false; self.frames.len()];
-        // Where each stack goes, and whether it was cut.
-        let mut moved = Vec::with_capacity(self.stacks.len());
-        for (stack, is_rare) in std::mem::take(&mut self.stacks).into_iter().zip(is_rare) {
-            let is_cut = is_rare && stack.len() > cut.keep;
-            let stack =
-                if is_cut { stack[..cut.keep].iter().copied().chain([merged]).collect() } else { stack };
-            stack.iter().for_each(|frame| is_used[frame.index()] = true);
-            let (index, _) = self.stacks.insert_full(stack);
-            moved.push((u32::try_from(index).expect("no more than before"), is_cut));
+        let mut stacks = StackTree::default();
+        // Where each stack goes; `is_rare` is soon whether it was cut.
+        let mut moved: Vec<StackIndex> = vec![StackIndex::EMPTY; self.stacks.len()];
+        let mut frames = Vec::new();
+        for (key, _) in self.sums.iter() {
+            let stack = key.stack.index();
+            if moved[stack] != StackIndex::EMPTY {
+                continue;
+            }
+            frames.clear();
+            frames.extend(self.stacks.frames(key.stack));
+            is_rare[stack] &= frames.len() > cut.keep;
+            if is_rare[stack] {
+                frames.truncate(cut.keep);
+                frames.push(merged);
+            }
+            moved[stack] =
+                frames.iter().rev().fold(StackIndex::EMPTY, |caller, frame| stacks.push(caller, *frame));
+            // What shared its older frames need not share its younger ones.
+            if cut.keep > 0 && stacks.len() > self.stacks.len() {
+                return;
+            }
         }
-        for (key, sum) in std::mem::take(&mut self.sums) {
-            let (stack, is_cut) = moved[key.stack as usize];
-            let (thread, slice) = if is_cut { (None, None) } else { (key.thread, key.slice) };
-            self.sums.entry(Key { stack, thread, slice, ..key }).or_default().add(sum);
-        }
-        self.drop_unused_frames(&is_used);
+        self.stacks = stacks;
+        self.sums.regroup(|_, key| {
+            let index = key.stack.index();
+            let key = if is_rare[index] { without_origin(key) } else { key };
+            Key { stack: moved[index], ..key }
+        });
+        drop((moved, is_rare));
+        self.drop_unused_frames();
         self.drop_unused_threads();
     }
 
     /// Whether each stack is among those with the least weight. Those that were cut before come first.
     fn rarest_stacks(&self, spared: usize) -> Vec<bool> {
-        let is_whole = |stack: &[FrameIndex]| {
-            stack.last().is_some_and(|oldest| self.frames.get(*oldest).0 != LocatedFrame::Merged)
-        };
-        let mut weights: Vec<_> = self.stacks.iter().map(|stack| (is_whole(stack), 0u64, 0u64)).collect();
-        for (key, sum) in &self.sums {
-            let (_, weight, samples) = &mut weights[key.stack as usize];
+        let mut of_stack = vec![(0u64, 0u64); self.stacks.len()];
+        for (key, sum) in self.sums.iter() {
+            let (weight, samples) = &mut of_stack[key.stack.index()];
             *weight = weight.saturating_add(sum.tally.weight);
             *samples = samples.saturating_add(sum.tally.samples);
         }
-        rarest(weights, spared)
+        let merged = self.merged_stacks();
+        let mut weights = Vec::new();
+        for (key, _) in self.sums.iter() {
+            let index = key.stack.index();
+            // Each stack once: what is taken is no weight.
+            if let (weight, samples @ 1..) = std::mem::take(&mut of_stack[index]) {
+                weights.push(((!merged[index], weight, samples), index));
+            }
+        }
+        drop(of_stack);
+        rarest(weights, spared, self.stacks.len())
     }
 
-    fn drop_unused_frames(&mut self, is_used: &[bool]) {
-        let (frames, moved) = std::mem::take(&mut self.frames).compacted(is_used);
+    /// Whether each stack has lost its older frames before.
+    fn merged_stacks(&self) -> Vec<bool> {
+        let mut is_merged = vec![false; self.stacks.len()];
+        for (index, (frame, caller)) in self.stacks.iter() {
+            is_merged[index.index()] =
+                is_merged[caller.index()] || self.frames.get(frame).0 == LocatedFrame::Merged;
+        }
+        is_merged
+    }
+
+    fn drop_unused_frames(&mut self) {
+        let mut is_used = vec![false; self.frames.len()];
+        self.stacks.iter().for_each(|(_, (frame, _))| is_used[frame.index()] = true);
+        let (frames, moved) = std::mem::take(&mut self.frames).compacted(&is_used);
         self.frames = frames;
-        let renamed = |stack: Box<[FrameIndex]>| -> Box<[FrameIndex]> {
-            stack.iter().filter_map(|frame| moved[frame.index()]).collect()
-        };
-        self.stacks = std::mem::take(&mut self.stacks).into_iter().map(renamed).collect();
-        self.stack_frames = self.stacks.iter().map(|stack| stack.len()).sum();
-        self.stacks.shrink_to_fit();
+        let rename = |frame: FrameIndex| moved[frame.index()].expect("the frames of all stacks are kept");
+        self.stacks = std::mem::take(&mut self.stacks).renamed(rename);
     }
 
     fn drop_unused_threads(&mut self) {
-        let used: HashSet<u64> = self.sums.keys().filter_map(|key| key.thread).collect();
+        let used: HashSet<u64> = self.sums.origins().filter_map(|origin| origin.thread).collect();
         self.threads.retain(|number, _| used.contains(number));
         self.threads.shrink_to_fit();
-        self.sums.shrink_to_fit();
     }
 }
 
-/// Whether each is among the least: all but one in `spared`, or all if that is 0.
-fn rarest<W: Ord>(weights: Vec<W>, spared: usize) -> Vec<bool> {
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|one, other| weights[*one].cmp(&weights[*other]));
-    let spared = if spared == 0 { 0 } else { order.len().div_ceil(spared) };
-    let mut rarest = vec![true; order.len()];
-    order.iter().rev().take(spared).for_each(|index| rarest[*index] = false);
+fn without_origin(key: Key) -> Key {
+    Key { origin: Origin { thread: None, ..key.origin }, slice: None, ..key }
+}
+
+/// Marks the least of some places, with their weights: all but one in `spared`, or all if that is 0.
+fn rarest<W: Ord>(mut weights: Vec<(W, usize)>, spared: usize, places: usize) -> Vec<bool> {
+    weights.sort_unstable();
+    let spared = if spared == 0 { 0 } else { weights.len().div_ceil(spared) };
+    let mut rarest = vec![false; places];
+    weights.iter().rev().skip(spared).for_each(|(_, place)| rarest[*place] = true);
     rarest
 }

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 
 use flamewalk_handler::record::MIXED_LABELS;
 use flamewalk_profile::{
-    Frame, FrameId, FrameKind, Labels, LabelsId, Origin, Profile, ProfileError, SourceLocation, Tally,
+    Frame, FrameId, FrameKind, Labels, LabelsId, Origin as SampleOrigin, Profile, ProfileError,
+    SourceLocation, StackId, Tally,
 };
 use flamewalk_symbolizer::registry::{CodeRegistry, ImageId};
-use flamewalk_symbolizer::{CodeAddress, HostCall, HostSymbolizer, SymbolFrame};
+use flamewalk_symbolizer::{CodeAddress, HostAddress, HostCall, HostSymbolizer, SymbolFrame};
 
 use crate::aggregator::Aggregator;
 use crate::frame_table::{FrameIndex, FrameTable, LocatedFrame};
 use crate::labels::LabelTable;
+use crate::stack_tree::StackIndex;
+use crate::sums::Origin;
 use crate::totals;
 
 /// Stands for native frames of the host that could not be found.
@@ -46,45 +49,59 @@ pub(crate) fn add_stacks(
             is_wanted.then(|| profile.intern_labels(set))
         })
     };
-    let mut sums = Vec::new();
-    for (key, sum) in &aggregator.sums {
-        sums.extend(label_id(key.labels & !MIXED_LABELS, profile).map(|labels| (*key, *sum, labels)));
-    }
     let mut is_wanted = vec![false; aggregator.stacks.len()];
-    sums.iter().for_each(|(key, _, _)| is_wanted[key.stack as usize] = true);
-    let stacks = || aggregator.stacks.iter().zip(&is_wanted).filter(|(_, wanted)| **wanted);
-    let frames = || stacks().flat_map(|(stack, _)| stack.iter().copied());
-    host.look_up(frames().filter_map(|frame| match aggregator.frames.get(frame).0 {
-        LocatedFrame::Host(address) => Some(address),
-        _ => None,
-    }));
+    for (key, _) in aggregator.sums.iter() {
+        is_wanted[key.stack.index()] |= label_id(key.origin.labels & !MIXED_LABELS, profile).is_some();
+    }
+    host.look_up(host_addresses(aggregator, is_wanted));
 
     let mut symbols = Symbols { frames: &aggregator.frames, registry, host, known: HashMap::new() };
     let mut taken = Taken::default();
-    let mut of_stack: HashMap<(u32, bool), Box<[FrameId]>> = HashMap::new();
-    for (key, sum, labels) in sums {
-        let Some(stack) = aggregator.stacks.get_index(key.stack as usize) else { continue };
+    let mut known: HashMap<(StackIndex, bool), (StackId, bool)> = HashMap::new();
+    let mut stack = Vec::new();
+    for (key, sum) in aggregator.sums.iter() {
+        let Origin { thread, labels } = key.origin;
+        let Some(labels_id) = label_id(labels & !MIXED_LABELS, profile) else { continue };
         // Below the guest that has the labels there are others', which are nobody else's business.
-        let is_cut = only.is_some() && key.labels & MIXED_LABELS != 0;
-        let ids = of_stack.entry((key.stack, is_cut)).or_insert_with(|| {
-            let shown = if is_cut { symbols.youngest_guest(stack) } else { stack };
-            symbols.stack(profile, shown, is_cut)
-        });
-        let thread = key.thread.and_then(|number| aggregator.threads.get(&number));
-        let thread = thread.map(|thread| profile.intern_thread(thread.clone()));
-        let id = profile.add_from(ids, Origin { thread, labels, slice: key.slice }, sum.tally)?;
-        if let Some(headroom) = sum.headroom {
+        let is_cut = only.is_some() && labels & MIXED_LABELS != 0;
+        let thread_id = thread.and_then(|number| aggregator.threads.get(&number));
+        let thread_id = thread_id.map(|thread| profile.intern_thread(thread.clone()));
+        let origin = SampleOrigin { thread: thread_id, labels: labels_id, slice: key.slice };
+        let (id, is_merged) = match known.get(&(key.stack, is_cut)) {
+            Some(&(id, is_merged)) => (profile.add_to(id, origin, sum.tally)?, is_merged),
+            None => {
+                stack.clear();
+                stack.extend(aggregator.stacks.frames(key.stack));
+                let shown = if is_cut { symbols.youngest_guest(&stack) } else { &stack };
+                let ids = symbols.stack(profile, shown, is_cut);
+                let id = profile.add_from(&ids, origin, sum.tally)?;
+                let oldest = stack.last().map(|frame| aggregator.frames.get(*frame).0);
+                let is_merged = oldest == Some(LocatedFrame::Merged);
+                known.insert((key.stack, is_cut), (id, is_merged));
+                (id, is_merged)
+            }
+        };
+        if let Some(headroom) = sum.headroom() {
             profile.note_headroom(id, headroom);
         }
-        let oldest = stack.last().map(|frame| aggregator.frames.get(*frame).0);
-        if oldest == Some(LocatedFrame::Merged) {
+        if is_merged {
             taken.merged = totals::sum(taken.merged, sum.tally);
-        } else if key.thread.is_none() {
+        } else if thread.is_none() {
             taken.without_origin = totals::sum(taken.without_origin, sum.tally);
         }
     }
     taken.notices = aggregator.frames.notices(symbols.known.keys().copied(), registry);
     Ok(taken)
+}
+
+/// The addresses of the host's code on the stacks that are wanted.
+fn host_addresses(aggregator: &Aggregator, mut is_wanted: Vec<bool>) -> impl Iterator<Item = HostAddress> {
+    aggregator.stacks.mark_callers(&mut is_wanted);
+    let wanted = aggregator.stacks.iter().filter(move |(stack, _)| is_wanted[stack.index()]);
+    wanted.filter_map(|(_, (frame, _))| match aggregator.frames.get(frame).0 {
+        LocatedFrame::Host(address) => Some(address),
+        _ => None,
+    })
 }
 
 impl Taken {

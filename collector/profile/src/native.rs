@@ -36,11 +36,9 @@ const VERSION: u16 = 1;
 /// [`ProfileError::Io`] if `output` fails; [`ProfileError::Value`] if the start of the profile is more than 2⁶³
 /// seconds away from 1970.
 pub fn write(profile: &Profile, mut output: impl Write) -> Result<(), ProfileError> {
-    let tables = tables::Tables::of(profile);
-    let bytes = postcard::to_stdvec(&tables).map_err(|error| malformed(&error))?;
     output.write_all(MAGIC)?;
     output.write_all(&VERSION.to_le_bytes())?;
-    gzip::pack(&mut output, |encoder| Ok(encoder.write_all(&bytes)?))?;
+    gzip::pack(&mut output, |encoder| tables::write(profile, encoder))?;
     Ok(output.flush()?)
 }
 

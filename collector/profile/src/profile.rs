@@ -147,47 +147,55 @@ impl Profile {
         if let Some(id) = frames.iter().find(|id| id.index() >= self.frames.len()) {
             return Err(ProfileError::UnknownFrame { id: id.index(), frames: self.frames.len() });
         }
-        self.check(origin, tally)?;
+        let total = self.total_with(origin, tally)?;
         let index = match self.stacks.get_index_of(frames) {
             Some(index) => index,
             None => self.stacks.insert_full(frames.into(), OnStack::default()).0,
         };
         let id = StackId(u32::try_from(index).expect("2³² stacks fit no memory"));
-        self.add_checked(id, origin, tally);
+        self.put(id, origin, tally, total);
         Ok(id)
     }
 
-    /// The same for a stack that is there already, whose frames need not be looked at again.
-    pub(crate) fn add_to(&mut self, id: StackId, origin: Origin, tally: Tally) -> Result<(), ProfileError> {
-        self.check(origin, tally)?;
-        self.add_checked(id, origin, tally);
-        Ok(())
+    /// Adds samples to a stack that there is; see [`Profile::add_from`].
+    ///
+    /// # Errors
+    /// [`ProfileError::UnknownThread`], [`ProfileError::UnknownLabels`] and [`ProfileError::Overflow`] as for
+    /// [`Profile::add_from`].
+    ///
+    /// # Panics
+    /// If `stack` belongs to another profile with more stacks.
+    pub fn add_to(&mut self, stack: StackId, origin: Origin, tally: Tally) -> Result<StackId, ProfileError> {
+        let total = self.total_with(origin, tally)?;
+        self.put(stack, origin, tally, total);
+        Ok(stack)
     }
 
-    /// Whether samples can be added.
-    fn check(&self, origin: Origin, tally: Tally) -> Result<(), ProfileError> {
+    /// The total with some samples more, whose origin has to be known.
+    fn total_with(&self, origin: Origin, tally: Tally) -> Result<Tally, ProfileError> {
         if let Some(id) = origin.thread.filter(|id| id.index() >= self.threads.len()) {
             return Err(ProfileError::UnknownThread { id: id.index(), threads: self.threads.len() });
         }
         if origin.labels.index() >= self.labels.len() {
             return Err(ProfileError::UnknownLabels { id: origin.labels.index(), labels: self.labels.len() });
         }
-        for (what, total, added) in
-            [("samples", self.total.samples, tally.samples), ("weight", self.total.weight, tally.weight)]
-        {
-            total.checked_add(added).ok_or(ProfileError::Overflow { what, total, added })?;
-        }
-        Ok(())
+        let sum = |what, total: u64, added| {
+            total.checked_add(added).ok_or(ProfileError::Overflow { what, total, added })
+        };
+        Ok(Tally {
+            samples: sum("samples", self.total.samples, tally.samples)?,
+            weight: sum("weight", self.total.weight, tally.weight)?,
+        })
     }
 
-    fn add_checked(&mut self, id: StackId, origin: Origin, tally: Tally) {
-        let (_, on_stack) = self.stacks.get_index_mut(id.index()).expect("a stack of this profile");
-        let on_sample = self.samples.entry((id, origin)).or_default();
-        // No part exceeds the total, which was checked.
-        for present in [&mut on_stack.tally, on_sample, &mut self.total] {
+    /// Adds samples with which the total is `total`: no part exceeds it.
+    fn put(&mut self, stack: StackId, origin: Origin, tally: Tally, total: Tally) {
+        let (_, on) = self.stacks.get_index_mut(stack.index()).expect("a stack of this profile");
+        for present in [&mut on.tally, self.samples.entry((stack, origin)).or_default()] {
             present.samples += tally.samples;
             present.weight += tally.weight;
         }
+        self.total = total;
     }
 
     /// Notes how much room the execution stack had when a stack was sampled; the extremes are kept.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flamewalk_handler::record::Header;
 use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::{Labels, Metadata, Profile};
 use flamewalk_symbolizer::{HostObject, HostSymbolizer};

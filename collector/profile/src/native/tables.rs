@@ -1,17 +1,19 @@
 //! The tables of the native format: what is in the file, and how a profile becomes it.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
-use super::description::Description;
-use crate::{Frame, FrameKind, Origin, Profile, Thread};
+use super::{description::Description, malformed};
+use crate::{Frame, FrameKind, Profile, ProfileError, Sample, Thread};
 
 /// 0, or a value and 1. 64 bits hold that for every index of 32 bits.
 pub(super) type OneMore = u64;
 
-#[derive(Deserialize, Serialize)]
+/// What is in a file.
+#[derive(Deserialize)]
 pub(super) struct Tables<'a> {
     pub(super) description: Description,
     #[serde(borrow)]
@@ -68,7 +70,7 @@ pub(super) struct Stacks {
     pub(super) headroom: Vec<(u32, u64, u64)>,
 }
 
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Deserialize)]
 pub(super) struct Samples {
     /// [`Differences`] of the stack's id.
     pub(super) stack: Vec<i64>,
@@ -119,34 +121,33 @@ impl<'p> Interner<'p> {
     }
 }
 
-impl Tables<'static> {
-    pub(super) fn of(profile: &Profile) -> Self {
-        let mut texts = Interner::default();
-        let mut hashes = IndexSet::new();
-        let frames = Frames::of(profile, &mut texts, &mut hashes);
-        let threads = profile
-            .threads()
-            .map(|(_, Thread { id, name })| (*id, texts.optional(name.as_deref())))
-            .collect();
-        let mut labels = LabelSets::default();
-        for (_, set) in profile.label_sets() {
-            labels.pairs.extend(set.iter().map(|(key, value)| (texts.text(key), texts.text(value))));
-            labels.counts.push(set.iter().len() as u64);
-        }
-        Self {
-            description: Description::of(&profile.metadata),
-            texts: Texts {
-                lengths: texts.0.iter().map(|text| text.len() as u64).collect(),
-                joined: texts.0.into_iter().collect(),
-            },
-            body_hashes: hashes.into_iter().collect(),
-            frames,
-            threads,
-            labels,
-            stacks: Stacks::of(profile),
-            samples: Samples::of(profile),
-        }
+/// Writes the tables of a profile as [`Tables`] has them, each when it is made: the largest, of the samples, need not be
+/// in memory as a whole.
+pub(super) fn write(profile: &Profile, output: &mut impl Write) -> Result<(), ProfileError> {
+    let mut texts = Interner::default();
+    let mut hashes = IndexSet::new();
+    let frames = Frames::of(profile, &mut texts, &mut hashes);
+    let threads: Vec<(u64, OneMore)> =
+        profile.threads().map(|(_, Thread { id, name })| (*id, texts.optional(name.as_deref()))).collect();
+    let mut labels = LabelSets::default();
+    for (_, set) in profile.label_sets() {
+        labels.pairs.extend(set.iter().map(|(key, value)| (texts.text(key), texts.text(value))));
+        labels.counts.push(set.iter().len() as u64);
     }
+    let lengths = texts.0.iter().map(|text| text.len() as u64).collect();
+    let texts = Texts { lengths, joined: texts.0.into_iter().collect() };
+    let hashes: Vec<u64> = hashes.into_iter().collect();
+    let head = (Description::of(&profile.metadata), texts, hashes, frames, threads, labels);
+    put(&head, output)?;
+    drop(head);
+    put(&Stacks::of(profile), output)?;
+    Samples::write(profile, output)
+}
+
+/// A table, or a part of one: parts follow each other without anything in between.
+fn put(part: &impl Serialize, output: &mut impl Write) -> Result<(), ProfileError> {
+    let bytes = postcard::to_stdvec(part).map_err(|error| malformed(&error))?;
+    Ok(output.write_all(&bytes)?)
 }
 
 impl Frames {
@@ -214,18 +215,23 @@ impl Stacks {
 }
 
 impl Samples {
-    fn of(profile: &Profile) -> Self {
-        let mut samples = Self::default();
-        let (mut stacks, mut slices) = (Differences::default(), Differences::default());
-        for sample in profile.samples() {
-            let Origin { thread, labels, slice } = sample.origin;
-            samples.stack.push(stacks.to(sample.stack.index() as u64));
-            samples.thread.push(thread.map_or(0, |thread| thread.index() as u64 + 1));
-            samples.labels.push(position(labels.index()));
-            samples.slice.push(slices.to(one_more(slice)));
-            samples.samples.push(sample.tally.samples);
-            samples.weight.push(sample.tally.weight);
+    /// Writes the columns in their order.
+    fn write(profile: &Profile, output: &mut impl Write) -> Result<(), ProfileError> {
+        fn column<T: Serialize>(
+            profile: &Profile,
+            output: &mut impl Write,
+            of: impl FnMut(Sample) -> T,
+        ) -> Result<(), ProfileError> {
+            put(&profile.samples().map(of).collect::<Vec<T>>(), output)
         }
-        samples
+        let (mut stacks, mut slices) = (Differences::default(), Differences::default());
+        column(profile, output, |sample| stacks.to(sample.stack.index() as u64))?;
+        column(profile, output, |sample| {
+            sample.origin.thread.map_or(0, |thread| thread.index() as OneMore + 1)
+        })?;
+        column(profile, output, |sample| position(sample.origin.labels.index()))?;
+        column(profile, output, |sample| slices.to(one_more(sample.origin.slice)))?;
+        column(profile, output, |sample| sample.tally.samples)?;
+        column(profile, output, |sample| sample.tally.weight)
     }
 }

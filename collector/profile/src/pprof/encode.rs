@@ -39,17 +39,21 @@ struct Encoder<'p> {
 
 impl Encoder<'_> {
     fn message(&mut self) -> Result<Message, ProfileError> {
-        let mut samples: IndexMap<(Vec<u64>, Option<ThreadId>, LabelsId), Tally> = IndexMap::new();
-        let stacks: Vec<Vec<u64>> = self.profile.stacks().map(|stack| self.stack(stack.frames)).collect();
+        let mut samples: IndexMap<(usize, Option<ThreadId>, LabelsId), Tally> = IndexMap::new();
+        // Several stacks may have the same locations.
+        let mut stacks: IndexSet<Vec<u64>> = IndexSet::new();
+        let of_stack: Vec<usize> =
+            self.profile.stacks().map(|stack| stacks.insert_full(self.stack(stack.frames)).0).collect();
         for sample in self.profile.samples() {
-            let stack = stacks[sample.stack.index()].clone();
+            let stack = of_stack[sample.stack.index()];
             let merged = samples.entry((stack, sample.origin.thread, sample.origin.labels)).or_default();
             // No part of a profile exceeds its total.
             merged.samples += sample.tally.samples;
             merged.weight += sample.tally.weight;
         }
         let mut sample = Vec::with_capacity(samples.len());
-        for ((location_id, thread, labels), tally) in samples {
+        for ((stack, thread, labels), tally) in samples {
+            let location_id = stacks[stack].clone();
             let value = vec![value("number of samples", tally.samples)?, value("weight", tally.weight)?];
             sample.push(Sample { location_id, value, label: self.labels(thread, labels) });
         }
