@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use flamewalk_handler::cycles::CycleClock;
 use flamewalk_handler::record::Sample;
 use flamewalk_profile::{Labels, Metadata, Profile, ProfileError, Resources, Statistics, Tally};
@@ -159,6 +159,14 @@ impl Collector {
         {
             tracing::error!("{CollectorGone}");
         }
+        self.wake();
+    }
+
+    /// Has the thread look for messages, or for their end.
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
@@ -166,6 +174,7 @@ impl Drop for Collector {
     fn drop(&mut self) {
         // The thread ends when the channel is closed.
         self.messages = None;
+        self.wake();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -210,33 +219,43 @@ impl Session {
         // A deadline, not a time-out: messages that keep coming must not put the draining off.
         let mut next_drain = Instant::now() + interval;
         loop {
-            match inbox.recv_deadline(next_drain) {
-                // Nobody waiting for an answer is no error.
-                Ok(Message::Open(number, reply)) => {
-                    self.drain();
-                    self.windows.insert(number, self.begin(&self.totals()));
-                    let _ = reply.send(());
-                }
-                Ok(Message::Close(number)) => drop(self.windows.remove(&number)),
-                Ok(Message::Snapshot(number, metadata, sampling, extent, reply)) => {
-                    self.drain();
-                    // There is one for as long as its handle lives.
-                    if let Some(mut window) = self.windows.remove(&number) {
-                        let _ = reply.send(self.snapshot(&mut window, *metadata, sampling, &extent));
-                        self.windows.insert(number, window);
+            match inbox.try_recv() {
+                Ok(message) => self.answer(message),
+                Err(TryRecvError::Disconnected) => break,
+                // Who sends wakes this thread. To wait in the channel would be to spin there first, 50 times a second.
+                Err(TryRecvError::Empty) => match next_drain.saturating_duration_since(Instant::now()) {
+                    Duration::ZERO => {
+                        self.drain();
+                        next_drain = Instant::now() + interval;
                     }
+                    left => std::thread::park_timeout(left),
+                },
+            }
+        }
+    }
+
+    /// Does what a message asks for. Nobody waiting for an answer is no error.
+    fn answer(&mut self, message: Message) {
+        match message {
+            Message::Open(number, reply) => {
+                self.drain();
+                self.windows.insert(number, self.begin(&self.totals()));
+                let _ = reply.send(());
+            }
+            Message::Close(number) => drop(self.windows.remove(&number)),
+            Message::Snapshot(number, metadata, sampling, extent, reply) => {
+                self.drain();
+                // There is one for as long as its handle lives.
+                if let Some(mut window) = self.windows.remove(&number) {
+                    let _ = reply.send(self.snapshot(&mut window, *metadata, sampling, &extent));
+                    self.windows.insert(number, window);
                 }
-                Ok(Message::Statistics(number, reply)) => {
-                    self.drain();
-                    if let Some(window) = self.windows.get(&number) {
-                        let _ = reply.send(self.statistics(window, Sampling::Ongoing, &self.totals()));
-                    }
+            }
+            Message::Statistics(number, reply) => {
+                self.drain();
+                if let Some(window) = self.windows.get(&number) {
+                    let _ = reply.send(self.statistics(window, Sampling::Ongoing, &self.totals()));
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.drain();
-                    next_drain = Instant::now() + interval;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
     }

@@ -174,10 +174,11 @@ impl Samples {
             };
             let tally = Tally { samples: self.samples[row], weight: self.weight[row] };
             // A deep stack that has many samples is hashed once.
-            match ids[stack as usize] {
+            let id = match ids[stack as usize] {
                 Some(id) => profile.add_to(id, origin, tally)?,
-                None => ids[stack as usize] = Some(profile.add_from(frames, origin, tally)?),
-            }
+                None => profile.add_from(frames, origin, tally)?,
+            };
+            ids[stack as usize] = Some(id);
         }
         Ok(ids)
     }
