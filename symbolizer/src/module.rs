@@ -174,7 +174,7 @@ impl ModuleSymbols {
             return known.clone();
         }
         let opening = self.body(function).and_then(|body| self.dwarf.as_mut()?.opening(body));
-        let linkage_name = opening.and_then(|frame| frame.name);
+        let linkage_name = opening.and_then(|frame| frame.name).map(|name| name.raw.clone());
         let raw = self.names.iter().find_map(|table| table.find(function));
         let shown: Arc<str> = match (raw, linkage_name.as_deref()) {
             (None, None) => format!("wasm-function[{function}]").into(),
