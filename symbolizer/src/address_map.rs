@@ -3,7 +3,7 @@
 //! Wasmtime 48 writes it in blocks. Earlier versions wrote the number of entries, then their text offsets, then their
 //! positions, in words of 32 bits: a section of exactly this length, with ascending text offsets, is of that form.
 
-use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use flamewalk_handler::code::Function;
@@ -27,6 +27,9 @@ struct Entry {
     text: u32,
     position: FilePos,
 }
+
+/// How many entries of a version that wrote them in words are taken as a block, as many as Wasmtime 48 puts in one.
+const ENTRIES_IN_BLOCK: usize = 128;
 
 /// A block's first text offset, and where its entries lie behind the index; both little-endian.
 type IndexEntry = [u8; 8];
@@ -52,43 +55,68 @@ impl AddressMap {
         Some((index.as_chunks().0, bodies))
     }
 
-    /// The block that holds the last entry at or before a text offset, and how many there are.
-    fn block_of(&self, offset: u32) -> Option<(usize, usize)> {
-        if self.words().is_some() {
-            return Some((0, 1));
-        }
-        let (index, _) = self.blocks()?;
-        let after = index.partition_point(|[a, b, c, d, ..]| u32::from_le_bytes([*a, *b, *c, *d]) <= offset);
-        Some((after.checked_sub(1)?, index.len()))
-    }
-
-    /// The entries of a block, sorted. All those in words are one.
-    fn entries_of(&self, block: usize) -> Cow<'_, [Entry]> {
+    /// How many blocks there are. Entries in words are taken as blocks as well.
+    fn block_count(&self) -> usize {
         match self.words() {
-            Some(words) => Cow::Borrowed(words),
-            None => Cow::Owned(self.decode(block).unwrap_or_default()),
+            Some(words) => words.len().div_ceil(ENTRIES_IN_BLOCK),
+            None => self.blocks().map_or(0, |(index, _)| index.len()),
         }
     }
 
-    /// Decodes one block with Wasmtime's own decoder, by a section that has only this block.
-    fn decode(&self, block: usize) -> Option<Vec<Entry>> {
+    /// The text offset of a block's first entry; `None` behind the last block.
+    fn block_start(&self, block: usize) -> Option<u32> {
+        match self.words() {
+            Some(words) => words.chunks(ENTRIES_IN_BLOCK).nth(block).map(|entries| entries[0].text),
+            None => self.blocks()?.0.get(block).map(block_start),
+        }
+    }
+
+    /// The block that holds the last entry at or before a text offset.
+    fn block_of(&self, offset: u32) -> Option<usize> {
+        let after = match self.words() {
+            Some(words) => {
+                let after = words.partition_point(|entry| entry.text <= offset);
+                after.div_ceil(ENTRIES_IN_BLOCK)
+            }
+            None => self.blocks()?.0.partition_point(|entry| block_start(entry) <= offset),
+        };
+        after.checked_sub(1)
+    }
+
+    /// Calls `each` with the entries of a block, which are sorted, until it breaks.
+    fn visit<T>(&self, block: usize, each: impl FnMut(Entry) -> ControlFlow<T>) -> ControlFlow<T> {
+        if let Some(words) = self.words() {
+            let entries = words.chunks(ENTRIES_IN_BLOCK).nth(block).unwrap_or_default();
+            return entries.iter().copied().try_for_each(each);
+        }
+        let section = self.section_of(block).unwrap_or_default();
+        let entries = iterate_address_map(&section).into_iter().flatten();
+        entries.map(|(text, position)| Entry { text, position }).try_for_each(each)
+    }
+
+    /// A section that has only one block, so that Wasmtime's own decoder decodes it.
+    fn section_of(&self, block: usize) -> Option<Vec<u8>> {
         let (index, bodies) = self.blocks()?;
         let position =
             |entry: &IndexEntry| u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]) as usize;
         let entry = index.get(block)?;
         let end = index.get(block + 1).map_or(bodies.len(), position);
+        let body = bodies.get(position(entry)..end)?;
         // As many entries as there are, one block, which starts where the index ends.
-        let header = [&u32::MAX.to_le_bytes()[..], &1_u32.to_le_bytes(), &entry[..4], &[0; 4]];
-        let section = [&header.concat(), bodies.get(position(entry)..end)?].concat();
-        let entries = iterate_address_map(&section)?.map(|(text, position)| Entry { text, position });
-        Some(entries.collect())
+        Some([&u32::MAX.to_le_bytes()[..], &1_u32.to_le_bytes(), &entry[..4], &[0; 4], body].concat())
     }
 
     /// The bytecode offset of the instruction at `offset` in `function`.
     pub(crate) fn find(&self, function: Function, offset: u32) -> Option<u32> {
-        let entries = self.entries_of(self.block_of(offset)?.0);
-        let own = entries[..entries.partition_point(|entry| entry.text <= offset)].last()?;
-        own.position.file_offset().filter(|_| own.text >= function.start)
+        let mut own: Option<Entry> = None;
+        _ = self.visit(self.block_of(offset)?, |entry| {
+            if entry.text > offset {
+                return ControlFlow::Break(());
+            }
+            own = Some(entry);
+            ControlFlow::Continue(())
+        });
+        own.filter(|own| own.text >= function.start)?.position.file_offset()
     }
 
     /// The bytecode offset of the instruction at `offset` in `function`; if it has none, of the next one that has, or else
@@ -98,48 +126,96 @@ impl AddressMap {
     /// what comes next is what it is for, and in the same loop. What comes before may be outside of it, so that the time
     /// of a whole loop would be shown at the code before it.
     pub(crate) fn find_nearest(&self, function: Function, offset: u32) -> Option<u32> {
-        let (block, count) = self.block_of(offset)?;
-        let entries = self.entries_of(block);
-        let own = entries.partition_point(|entry| entry.text <= offset).checked_sub(1)?;
-        if entries[own].text < function.start {
-            return None;
+        let own_block = self.block_of(offset)?;
+        let mut own: Option<Entry> = None;
+        let mut before = None;
+        let mut pass = |entry: Entry| {
+            let position = entry.position.file_offset();
+            if entry.text <= offset {
+                own = Some(entry);
+                before = position.filter(|_| entry.text >= function.start).or(before);
+                return ControlFlow::Continue(());
+            }
+            let is_open =
+                own.is_some_and(|own| own.text >= function.start && own.position == FilePos::none());
+            match position {
+                None if is_open && entry.text < function.end() => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(position.filter(|_| is_open && entry.text < function.end())),
+            }
+        };
+        let after =
+            (own_block..self.block_count()).find_map(|block| self.visit(block, &mut pass).break_value());
+        own.filter(|own| own.text >= function.start)?;
+        let earlier = || {
+            let blocks = (0..own_block).rev();
+            let mut blocks = blocks.take_while(|block| self.block_start(block + 1) >= Some(function.start));
+            blocks.find_map(|block| self.last_offset(block, function))
+        };
+        after.flatten().or(before).or_else(earlier)
+    }
+
+    /// The bytecode offset of the last of a function's instructions in a block that has one.
+    fn last_offset(&self, block: usize, function: Function) -> Option<u32> {
+        let mut last = None;
+        _ = self.visit(block, |entry| {
+            last = entry.position.file_offset().filter(|_| entry.text >= function.start).or(last);
+            ControlFlow::<()>::Continue(())
+        });
+        last
+    }
+
+    /// For each function, the bytecode offset of its first instruction that has one. `functions` are sorted. Only those
+    /// blocks are decoded that are needed for it.
+    pub(crate) fn first_offsets(&self, functions: &[Function]) -> Vec<Option<u32>> {
+        let mut first = vec![None; functions.len()];
+        let mut index = 0;
+        for block in 0..self.block_count() {
+            let end = self.block_start(block + 1).unwrap_or(u32::MAX);
+            let begins = |index: usize| functions.get(index).filter(|function| function.start < end);
+            if begins(index).is_none() {
+                continue;
+            }
+            _ = self.visit(block, |entry| {
+                while functions.get(index).is_some_and(|function| function.end() <= entry.text) {
+                    index += 1;
+                }
+                let Some(function) = begins(index) else { return ControlFlow::Break(()) };
+                let offset = entry.position.file_offset().filter(|_| function.start <= entry.text);
+                if offset.is_some() {
+                    first[index] = offset;
+                    index += 1;
+                }
+                ControlFlow::Continue(())
+            });
         }
-        let (before, after) = entries.split_at(own);
-        let later = (block + 1..count).flat_map(|block| self.entries_of(block).into_owned());
-        let earlier =
-            (0..block).rev().flat_map(|block| self.entries_of(block).into_owned().into_iter().rev());
-        let after = after.iter().copied().chain(later).take_while(|entry| entry.text < function.end());
-        let before =
-            before.iter().rev().copied().chain(earlier).take_while(|entry| entry.text >= function.start);
-        after.chain(before).find_map(|entry| entry.position.file_offset())
+        first
     }
 
     /// For each function, the lowest bytecode offset of its instructions. `functions` are sorted.
     pub(crate) fn lowest_offsets(&self, functions: &[Function]) -> Vec<Option<u32>> {
-        match self.words() {
-            Some(words) => lowest_offsets(functions, words.iter().map(|entry| (entry.text, entry.position))),
-            None => {
-                let entries = iterate_address_map(&self.section).into_iter().flatten();
-                // An entry takes a byte at least; more entries than bytes are damage.
-                lowest_offsets(functions, entries.take(self.section.len()))
-            }
+        let mut lowest: Vec<Option<u32>> = vec![None; functions.len()];
+        let mut index = 0;
+        for block in 0..self.block_count() {
+            _ = self.visit(block, |entry| {
+                while functions.get(index).is_some_and(|function| function.end() <= entry.text) {
+                    index += 1;
+                }
+                let Some(function) = functions.get(index) else { return ControlFlow::Break(()) };
+                let offset = entry.position.file_offset().filter(|_| function.start <= entry.text);
+                lowest[index] = match (lowest[index], offset) {
+                    (Some(lowest), Some(offset)) => Some(lowest.min(offset)),
+                    (lowest, offset) => lowest.or(offset),
+                };
+                ControlFlow::Continue(())
+            });
         }
+        lowest
     }
 }
 
-fn lowest_offsets(functions: &[Function], entries: impl Iterator<Item = (u32, FilePos)>) -> Vec<Option<u32>> {
-    let mut lowest: Vec<Option<u32>> = vec![None; functions.len()];
-    let mut index = 0;
-    for (text, position) in entries {
-        while functions.get(index).is_some_and(|function| function.end() <= text) {
-            index += 1;
-        }
-        let Some(function) = functions.get(index) else { break };
-        if let Some(offset) = position.file_offset().filter(|_| function.start <= text) {
-            lowest[index] = Some(lowest[index].map_or(offset, |lowest| lowest.min(offset)));
-        }
-    }
-    lowest
+/// The text offset that a block starts with.
+fn block_start([a, b, c, d, ..]: &IndexEntry) -> u32 {
+    u32::from_le_bytes([*a, *b, *c, *d])
 }
 
 /// The entries of a section of versions before 48; `None` if it is none.
@@ -166,6 +242,7 @@ fn entries_in_words(section: &[u8]) -> Option<Vec<Entry>> {
 #[cfg(test)]
 mod tests {
     use flamewalk_handler::code::CodeKind;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -177,7 +254,7 @@ mod tests {
     fn maps_of_earlier_versions_are_told_apart_by_their_length() {
         let bytes = section(&[3, 0, 4, 9, 100, u32::MAX, 107]);
         let map = AddressMap::new(&bytes);
-        let function = Function { start: 0, length: 12, kind: CodeKind::Guest, frame_size: 0 };
+        let function = function(0, 12);
         let found: Vec<_> = [0, 3, 4, 8, 9, 11].map(|offset| map.find(function, offset)).into();
         assert_eq!(found, [Some(100), Some(100), None, None, Some(107), Some(107)]);
         assert_eq!(map.find_nearest(function, 8), Some(107));
@@ -185,6 +262,55 @@ mod tests {
         let longer = [bytes.as_slice(), &[0; 4]].concat();
         for other in [&bytes[..bytes.len() - 4], &longer, &section(&[2, 5, 4, 1, 1])] {
             assert!(entries_in_words(other).is_none());
+        }
+    }
+
+    fn function(start: u32, length: u32) -> Function {
+        Function { start, length, kind: CodeKind::Guest, frame_size: 0 }
+    }
+
+    /// Functions of some blocks in all, the lengths of their entries, and what these come from: mostly from nothing.
+    fn functions() -> impl Strategy<Value = Vec<Vec<(u32, Option<u32>)>>> {
+        let position = prop_oneof![20 => Just(None), 1 => (0..100_u32).prop_map(Some)];
+        let entries = proptest::collection::vec((1..4_u32, position), 0..4 * ENTRIES_IN_BLOCK);
+        proptest::collection::vec(entries, 1..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_found_in_blocks_is_what_all_entries_say(lengths in functions()) {
+            let (mut functions, mut entries, mut end) = (Vec::new(), Vec::new(), 0);
+            for function_lengths in &lengths {
+                let start = end;
+                // Behind it a byte that belongs to no function, with an entry of its own.
+                for (length, position) in function_lengths.iter().chain(&[(1, None)]) {
+                    entries.push((end, *position));
+                    end += length;
+                }
+                functions.push(function(start, end - 1 - start));
+            }
+            let count = entries.len() as u32;
+            let texts = entries.iter().map(|(text, _)| *text);
+            let positions = entries.iter().map(|(_, position)| position.unwrap_or(u32::MAX));
+            let words: Vec<u32> = [count].into_iter().chain(texts).chain(positions).collect();
+            let map = AddressMap::new(&section(&words));
+
+            for (index, function) in functions.iter().enumerate() {
+                let own: Vec<_> = entries.iter().filter(|(text, _)| (function.start..function.end()).contains(text)).collect();
+                let known: Vec<u32> = own.iter().filter_map(|(_, position)| *position).collect();
+                prop_assert_eq!(map.first_offsets(&functions)[index], known.first().copied());
+                prop_assert_eq!(map.lowest_offsets(&functions)[index], known.iter().min().copied());
+                for offset in function.start..function.end() {
+                    let after = own.partition_point(|(text, _)| *text <= offset);
+                    let here = own[after - 1].1;
+                    prop_assert_eq!(map.find(*function, offset), here);
+                    let next = own[after - 1..].iter().find_map(|(_, position)| *position);
+                    let before = own[..after].iter().rev().find_map(|(_, position)| *position);
+                    prop_assert_eq!(map.find_nearest(*function, offset), next.or(before));
+                }
+            }
         }
     }
 }

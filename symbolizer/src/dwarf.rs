@@ -28,7 +28,7 @@ use crate::bodies::{Bodies, Body};
 use fuel::Fuel;
 use function::FunctionScope;
 use lines::Lines;
-use names::Names;
+use names::{DwarfName, Names};
 use units::Units;
 
 type Reader<'data> = EndianSlice<'data, LittleEndian>;
@@ -72,8 +72,7 @@ pub(crate) enum Damage {
 /// One frame of a chain of inlined functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DwarfFrame {
-    /// Linkage name, or plain name if there is no other; as written in the DWARF.
-    pub(crate) name: Option<Arc<str>>,
+    pub(crate) name: Option<Arc<DwarfName>>,
     pub(crate) location: Option<SourceLocation>,
 }
 

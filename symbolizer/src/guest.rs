@@ -1,5 +1,6 @@
 //! All core modules of one image: which function an instruction's bytecode belongs to.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use crate::bodies::Body;
@@ -52,7 +53,6 @@ impl Guest {
             notices.push(Notice::UnreadableMetadata { module: name.clone() });
         }
         let defined = DefinedFunctions::read(image);
-        let nothing = DefinedModule::default();
         let mut check = |result: Result<(), Error>, refused: fn(Arc<str>, Error) -> Notice| match result {
             Ok(()) => true,
             Err(error) => {
@@ -62,13 +62,13 @@ impl Guest {
         };
         let binary = binary.filter(|binary| {
             let refused = |module, error| Notice::BinaryRefused { module, error };
-            check(defined.check_source(image, info.as_ref(), binary), refused)
+            check(defined.check_source(info.as_ref(), binary), refused)
         });
         let symbols = symbols.filter(|symbols| {
             let refused = |module, error| Notice::SymbolsRefused { module, error };
             let result = match binary {
                 Some(binary) => symbols.check_same_code(binary),
-                None => defined.check_source(image, info.as_ref(), symbols),
+                None => defined.check_source(info.as_ref(), symbols),
             };
             check(result, refused)
         });
@@ -81,9 +81,9 @@ impl Guest {
             let module_info =
                 info.as_mut().and_then(|info| info.modules.get_mut(index as usize)).map(std::mem::take);
             let (module, own_name) = ModuleSymbols::new(
-                image,
+                &defined,
+                index,
                 module_info,
-                defined.modules.get(index as usize).unwrap_or(&nothing),
                 binary_module(binary, index),
                 binary_module(symbols, index),
             );
@@ -141,32 +141,33 @@ fn binary_module(binary: Option<&GuestBinary>, index: u32) -> Option<BinaryModul
 }
 
 /// The functions that each core module defines, according to the image.
-pub(crate) struct DefinedFunctions {
+pub(crate) struct DefinedFunctions<'image> {
+    pub(crate) image: &'image CodeImage,
     modules: Vec<DefinedModule>,
+    /// By the image's functions; read for the first module without a binary.
+    lowest_offsets: OnceCell<Vec<Option<u32>>>,
 }
 
 #[derive(Default)]
 pub(crate) struct DefinedModule {
     /// Index of the first function, which is the number of imported ones.
     pub(crate) first: u32,
-    /// The lowest bytecode offset of each function's mapped instructions.
-    pub(crate) lowest_offsets: Vec<Option<u32>>,
+    /// Where among the image's functions each is.
+    pub(crate) functions: Vec<u32>,
 }
 
-impl DefinedFunctions {
-    pub(crate) fn read(image: &CodeImage) -> DefinedFunctions {
-        let positions = image.address_map.lowest_offsets(image.functions());
-        let mut functions: Vec<(u32, u32, Option<u32>)> = image
-            .symbols()
-            .zip(positions)
-            .filter_map(|((_, symbol), position)| match symbol {
-                Symbol::Function { module, function } => Some((*module, *function, position)),
+impl<'image> DefinedFunctions<'image> {
+    pub(crate) fn read(image: &'image CodeImage) -> DefinedFunctions<'image> {
+        let symbols = (0_u32..).zip(image.symbols());
+        let mut functions: Vec<(u32, u32, u32)> = symbols
+            .filter_map(|(index, (_, symbol))| match symbol {
+                Symbol::Function { module, function } => Some((*module, *function, index)),
                 _ => None,
             })
             .collect();
         functions.sort_unstable();
         let mut modules: Vec<DefinedModule> = Vec::new();
-        for (module, function, position) in functions.iter().copied() {
+        for (module, function, index) in functions {
             // A module without functions has no symbol; an index beyond all reason is damage.
             if module as usize > image.functions().len() {
                 break;
@@ -176,45 +177,54 @@ impl DefinedFunctions {
                 modules[module as usize].first = function;
             }
             let defined = &mut modules[module as usize];
-            if (function - defined.first) as usize == defined.lowest_offsets.len() {
-                defined.lowest_offsets.push(position);
+            if (function - defined.first) as usize == defined.functions.len() {
+                defined.functions.push(index);
             }
         }
-        DefinedFunctions { modules }
+        DefinedFunctions { image, modules, lowest_offsets: OnceCell::new() }
+    }
+
+    /// What a core module defines.
+    pub(crate) fn of_module(&self, module: u32) -> &DefinedModule {
+        static NOTHING: DefinedModule = DefinedModule { first: 0, functions: Vec::new() };
+        self.modules.get(module as usize).unwrap_or(&NOTHING)
+    }
+
+    /// For each function that a core module defines, the lowest bytecode offset of its instructions.
+    pub(crate) fn lowest_offsets(&self, module: u32) -> impl Iterator<Item = Option<u32>> {
+        let read = || self.image.address_map.lowest_offsets(self.image.functions());
+        let offsets = self.lowest_offsets.get_or_init(read);
+        self.of_module(module).functions.iter().map(|index| offsets[*index as usize])
     }
 
     /// Checks that the image can have been compiled from a binary: the same functions, and first instructions
     /// that come from them.
-    pub(crate) fn check_source(
-        &self,
-        image: &CodeImage,
-        info: Option<&ImageInfo>,
-        binary: &GuestBinary,
-    ) -> Result<(), Error> {
+    pub(crate) fn check_source(&self, info: Option<&ImageInfo>, binary: &GuestBinary) -> Result<(), Error> {
         let refuse = |detail: String| Err(Error::NotTheSource { detail });
         let modules = binary.modules()?;
-        if !image.is_component && modules.len() != 1 {
+        if !self.image.is_component && modules.len() != 1 {
             return refuse(format!("it has {} core modules instead of one", modules.len()));
         }
-        let nothing = DefinedModule::default();
-        for (index, module) in modules.iter().enumerate() {
-            let ours = self.modules.get(index).unwrap_or(&nothing);
-            let (found, expected) = (module.bodies.len(), ours.lowest_offsets.len());
+        let first_offsets = self.image.address_map.first_offsets(self.image.functions());
+        for (index, module) in (0_u32..).zip(modules) {
+            let ours = self.of_module(index);
+            let (found, expected) = (module.bodies.len(), ours.functions.len());
             let has_other_imports = expected != 0 && module.imports.len() != ours.first as usize;
             if found != expected || has_other_imports {
                 return refuse(format!(
                     "core module {index} defines {found} functions, in the image {expected}"
                 ));
             }
-            let of_image = info.and_then(|info| info.modules.get(index)?.code_start);
+            let of_image = info.and_then(|info| info.modules.get(index as usize)?.code_start);
             let code_start = of_image.or(u32::try_from(module.code.start).ok()).unwrap_or_default();
             // A few may come from other functions: a version of Wasmtime that says what it inlined would say so.
             let is_own = |(body, position): &(Body, u32)| {
                 position.checked_sub(code_start).is_some_and(|offset| body.contains(offset))
             };
-            let positions = module.bodies.iter().zip(&ours.lowest_offsets);
+            let positions = ours.functions.iter().map(|function| first_offsets[*function as usize]);
+            let positions = module.bodies.iter().zip(positions);
             let (own, foreign): (Vec<_>, Vec<_>) =
-                positions.filter_map(|(body, position)| Some((body, (*position)?))).partition(is_own);
+                positions.filter_map(|(body, position)| Some((body, position?))).partition(is_own);
             if foreign.len() * 8 > own.len() {
                 return refuse(format!("the functions of core module {index} lie at other offsets"));
             }

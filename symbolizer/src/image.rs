@@ -156,7 +156,7 @@ impl CodeImage {
     /// [`Error::NotTheSource`] with the reason if not; that of the binary if it is none.
     pub fn check_source(&self, binary: &GuestBinary) -> Result<(), Error> {
         let info = ImageInfo::decode(self);
-        DefinedFunctions::read(self).check_source(self, info.as_ref(), binary)
+        DefinedFunctions::read(self).check_source(info.as_ref(), binary)
     }
 
     /// Where `.text` lies, in bytes from the start of the image.

@@ -12,8 +12,7 @@ use crate::binary::CoreModule;
 use crate::bodies::{Bodies, Body};
 use crate::body_hash::body_hash;
 use crate::dwarf::{Damage, Dwarf, DwarfFrame};
-use crate::guest::DefinedModule;
-use crate::image::CodeImage;
+use crate::guest::DefinedFunctions;
 use crate::info::ModuleInfo;
 use crate::name::{display_name, is_cpp_mangled, is_demangled_form_of};
 use crate::{GuestBinary, SourceLocation};
@@ -67,16 +66,16 @@ impl NameTable {
 impl ModuleSymbols {
     /// Gathers what the sources know about a core module. Nothing is named or read from DWARF yet.
     ///
-    /// `defined` is what the image says of the functions that the module defines. The second result is the module's own
+    /// `defined` is what the image says of the functions that the modules define. The second result is the module's own
     /// name.
     pub(crate) fn new(
-        image: &CodeImage,
+        defined: &DefinedFunctions<'_>,
+        index: u32,
         info: Option<ModuleInfo>,
-        defined: &DefinedModule,
         binary: Option<BinaryModule<'_>>,
         symbols: Option<BinaryModule<'_>>,
     ) -> (ModuleSymbols, Option<String>) {
-        let info = info.unwrap_or_default();
+        let (image, info) = (defined.image, info.unwrap_or_default());
         let of_binary = || u32::try_from(binary.or(symbols)?.module.code.start).ok();
         let code_start = info.code_start.or_else(of_binary).unwrap_or_default();
         let mut own_name = None;
@@ -93,7 +92,7 @@ impl ModuleSymbols {
         names.push(NameTable { bytes: image.names.clone(), functions: info.functions });
         let bodies = match symbols.or(binary) {
             Some(source) => source.module.bodies.clone(),
-            None => Arc::new(approximate_bodies(&defined.lowest_offsets, code_start)),
+            None => Arc::new(approximate_bodies(defined.lowest_offsets(index), code_start)),
         };
         let code = symbols.or(binary).map(|source| (source.binary.clone(), source.module.code.clone()));
         let of_binaries = [symbols, binary].into_iter().flatten().find_map(|source| {
@@ -104,10 +103,10 @@ impl ModuleSymbols {
             Some(source) => source.module.imports.clone(),
             None => info.imports,
         };
-        let import_count = match defined.lowest_offsets.is_empty() {
+        let import_count = match defined.of_module(index).functions.is_empty() {
             true => u32::try_from(imports.len()).unwrap_or(u32::MAX),
             // Also where the image does not say what the imports are.
-            false => defined.first,
+            false => defined.of_module(index).first,
         };
         let module = ModuleSymbols {
             name: Arc::default(),
@@ -175,7 +174,7 @@ impl ModuleSymbols {
             return known.clone();
         }
         let opening = self.body(function).and_then(|body| self.dwarf.as_mut()?.opening(body));
-        let linkage_name = opening.and_then(|frame| frame.name);
+        let linkage_name = opening.and_then(|frame| frame.name).map(|name| name.raw.clone());
         let raw = self.names.iter().find_map(|table| table.find(function));
         let shown: Arc<str> = match (raw, linkage_name.as_deref()) {
             (None, None) => format!("wasm-function[{function}]").into(),
@@ -200,7 +199,7 @@ fn best_name(raw: &str, linkage_name: &str) -> String {
     display_name(raw)
 }
 
-fn approximate_bodies(lowest_offsets: &[Option<u32>], code_start: u32) -> Bodies {
-    let relative = |offset: &Option<u32>| offset.and_then(|offset| offset.checked_sub(code_start));
-    Bodies::approximate(&lowest_offsets.iter().map(relative).collect::<Vec<_>>())
+fn approximate_bodies(lowest_offsets: impl Iterator<Item = Option<u32>>, code_start: u32) -> Bodies {
+    let relative = |offset: Option<u32>| offset.and_then(|offset| offset.checked_sub(code_start));
+    Bodies::approximate(&lowest_offsets.map(relative).collect::<Vec<_>>())
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::guest::{Guest, GuestName, Place};
 use crate::image::CodeImage;
-use crate::name::display_name;
 use crate::symbol::Symbol;
 use crate::{CodeAddress, Error, GuestBinary, HostCall, Notice, SymbolFrame, host_call};
 
@@ -212,7 +211,7 @@ fn place_frames(guest: &mut Guest, place: Place, bytecode_offset: Option<u32>) -
     let mut dwarf_frames = symbols.dwarf_frames(place.body, place.code_offset);
     let function_location = dwarf_frames.pop().and_then(|frame| frame.location);
     let inlined = dwarf_frames.into_iter().map(|frame| SymbolFrame {
-        name: frame.name.map_or_else(|| "(inlined)".into(), |name| display_name(&name).into()),
+        name: frame.name.map_or_else(|| "(inlined)".into(), |name| name.shown()),
         module: module.clone(),
         location: frame.location,
         function_index: None,

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         let samples: Vec<_> = COPIES.into_iter().map(|copies| Sample::of_sqlite(copies, ADDRESSES)).collect();
         first_result(run, &samples);
         per_address(run, &samples, "per address, nothing read before", cold);
+        parts(run, &samples);
         per_address(run, &samples, "per address, others of the functions read before", warm);
         per_address(run, &samples, "per address, the same read before", again);
         memory(run, &samples);
@@ -80,6 +81,28 @@ fn cold(run: &mut Run, sample: &Sample) -> Option<[f64; 2]> {
     let floor = work(1, || ask_addr2line(&sample.addr2line(), &sample.addresses));
     let own = work(1, || ask_symbolizer(&mut sample.symbolizer(), &sample.addresses));
     run.measure(ROUNDS, [floor, own])
+}
+
+/// Where the time goes when nothing was read before. `addr2line` neither reads the rest of the binary and checks the image
+/// against it nor hashes bodies: what is left is compared without the first result on either side, and without the hashes.
+fn parts(run: &mut Run, samples: &[Sample]) {
+    let heads = ["MB of DWARF", "first result ns", "hashes ns", "left ns", "of addr2line"];
+    if !run.section("per address, nothing read before, by parts", &heads) {
+        return;
+    }
+    for sample in samples {
+        let (one, all) = (sample.middle(), sample.addresses.as_slice());
+        let (binary, bodies) = sample.bodies();
+        let floor = |addresses| work(1, move || ask_addr2line(&sample.addr2line(), addresses));
+        let own = |addresses| work(1, move || ask_symbolizer(&mut sample.symbolizer(), addresses));
+        let hashes = work(1, || bodies.iter().filter_map(|body| binary.body_at(*body).ok()).count());
+        let works = [floor(one), floor(all), own(one), own(all), hashes];
+        if let Some(medians) = run.measure(ROUNDS, works) {
+            let [floor_first, floor, first, own, hashes] = medians.map(|time| time / all.len() as f64);
+            let left = own - first - hashes;
+            row(megabytes(sample.dwarf_bytes), &[first, hashes, left, left / (floor - floor_first)]);
+        }
+    }
 }
 
 fn warm(run: &mut Run, sample: &Sample) -> Option<[f64; 2]> {

@@ -1,6 +1,6 @@
 //! Addresses in a guest, as a profile has them, and both who answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hint::black_box;
 use std::ops::Range;
@@ -97,6 +97,16 @@ impl Sample {
     pub(crate) fn symbolizer(&self) -> Symbolizer {
         let binary = GuestBinary::from(Arc::clone(&self.binary));
         Symbolizer::new(Arc::clone(&self.image), "guest", Some(binary), None).expect("no separate symbols")
+    }
+
+    /// The binary, parsed, and an offset in it for each function that an address is in.
+    pub(crate) fn bodies(&self) -> (GuestBinary, Vec<u32>) {
+        let binary = GuestBinary::from(Arc::clone(&self.binary));
+        let code_start = code_start(&self.binary) as u64;
+        let offsets = self.addresses.iter().map(|address| (address.in_code_section + code_start) as u32);
+        let body = |offset| binary.body_at(offset).expect("a valid guest").expect("code").range.start;
+        let bodies: BTreeSet<u32> = offsets.map(body).collect();
+        (binary, bodies.into_iter().collect())
     }
 
     /// The DWARF as `addr2line` reads it first.

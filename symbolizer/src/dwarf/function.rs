@@ -6,7 +6,7 @@ use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
 
 use super::fuel::Fuel;
 use super::lines::Position;
-use super::names::Names;
+use super::names::{DwarfName, Names};
 use super::units::{AddressRange, RangeAttributes, Units};
 use super::{OutOfFuel, Reader, Sections, Stop, Unit};
 
@@ -15,7 +15,7 @@ const DEEPEST_INLINING: usize = 256;
 
 /// A function's name and its inlined functions.
 pub(crate) struct FunctionScope {
-    pub(crate) name: Option<Arc<str>>,
+    pub(crate) name: Option<Arc<DwarfName>>,
     /// A parent comes before its children, and children before the parent's next sibling.
     inlined: Vec<Inlined>,
     /// Sorted by start.

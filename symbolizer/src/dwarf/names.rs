@@ -1,13 +1,14 @@
 //! The names of functions, which are often several references away from the entry that needs them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gimli::{AttributeValue, DebugInfoOffset, Reader as _, UnitOffset, UnitRef};
 
 use super::fuel::Fuel;
 use super::units::Units;
 use super::{Reader, Sections, Stop, Unit};
+use crate::name::display_name;
 
 /// How many references from one entry to the next are followed.
 const MOST_REFERENCES: usize = 16;
@@ -15,9 +16,24 @@ const MOST_REFERENCES: usize = 16;
 /// Longer names are damage.
 const LONGEST_NAME: usize = 64 * 1024;
 
+/// Linkage name of a function, or plain name if there is no other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DwarfName {
+    /// As written in the DWARF.
+    pub(crate) raw: Arc<str>,
+    shown: OnceLock<Arc<str>>,
+}
+
+impl DwarfName {
+    /// Demangled, when it is asked for for the first time.
+    pub(crate) fn shown(&self) -> Arc<str> {
+        self.shown.get_or_init(|| display_name(&self.raw).into()).clone()
+    }
+}
+
 /// The names found so far, by the entry's offset in `.debug_info`.
 #[derive(Default)]
-pub(crate) struct Names(HashMap<usize, Option<Arc<str>>>);
+pub(crate) struct Names(HashMap<usize, Option<Arc<DwarfName>>>);
 
 impl Names {
     /// The linkage name of an entry in `unit`, else its plain name, both looked for along its references.
@@ -28,12 +44,13 @@ impl Names {
         unit: &Unit<'data>,
         entry: UnitOffset,
         fuel: &mut Fuel,
-    ) -> Result<Option<Arc<str>>, Stop> {
+    ) -> Result<Option<Arc<DwarfName>>, Stop> {
         let Some(offset) = entry.to_debug_info_offset(&unit.header) else { return Ok(None) };
         if let Some(known) = self.0.get(&offset.0) {
             return Ok(known.clone());
         }
         let name = resolve(sections, units, unit, entry, fuel)?;
+        let name = name.map(|raw| Arc::new(DwarfName { raw, shown: OnceLock::new() }));
         self.0.insert(offset.0, name.clone());
         Ok(name)
     }
@@ -45,7 +62,7 @@ impl Names {
         units: &mut Units,
         offset: DebugInfoOffset,
         fuel: &mut Fuel,
-    ) -> Result<Option<Arc<str>>, Stop> {
+    ) -> Result<Option<Arc<DwarfName>>, Stop> {
         if let Some(known) = self.0.get(&offset.0) {
             return Ok(known.clone());
         }
