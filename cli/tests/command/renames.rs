@@ -129,9 +129,9 @@ fn sqlite_with_and_without_names() {
     matched([&Build::named(path.clone()), &Build::stripped(&folder, &path)], &["4"], the_same);
 }
 
-/// Without names on either side, and with functions inserted between the driver and SQLite.
+/// Without names on either side, and with functions inserted between the driver and SQLite. Only 64.5 % were matched when
+/// a function that takes the address of another one could not be found again once the table of functions had shifted.
 #[test]
-#[ignore = "matches 64.5 %: functions that take the address of another one have another hash once the table shifts"]
 fn sqlite_with_functions_inserted_in_the_middle() {
     let folder = Folder::new();
     let [base, new] =

@@ -49,7 +49,8 @@ pub struct Frame {
     /// Offset of the machine instruction in the text of the guest's code image, in bytes.
     pub text_offset: Option<u32>,
     /// A hash of the function's bytecode that does not depend on what a rebuild renumbers, to find the function in
-    /// another build by. `None` if the bytecode is not known, and for functions that the guest's compiler inlined.
+    /// another build by. Its upper 32 bits do not depend on integer constants up to 32 bits either, which may be places in
+    /// a table of functions. `None` if the bytecode is not known, and for functions that the guest's compiler inlined.
     pub body_hash: Option<u64>,
     /// Whether the function was inlined into the next older frame, so that it has no machine frame of its own.
     pub inlined: bool,

@@ -32,6 +32,8 @@ pub(super) struct Identity {
     pub(super) shown: String,
     /// The hashes of its bodies: several if functions share the name.
     pub(super) bodies: BTreeSet<u64>,
+    /// Its indices in the module: several if functions share the name, or if builds differ.
+    pub(super) indices: BTreeSet<u32>,
     /// The lines that its frames are at, by the file's name without its folder.
     pub(super) lines: BTreeMap<Arc<str>, BTreeMap<u32, u64>>,
 }
@@ -39,7 +41,21 @@ pub(super) struct Identity {
 impl Identity {
     /// The one body that it has.
     pub(super) fn body(&self) -> Option<u64> {
-        self.bodies.first().copied().filter(|_| self.bodies.len() == 1)
+        only(&self.bodies)
+    }
+
+    /// The one body that it has, but for the integers in it.
+    pub(super) fn body_but_constants(&self) -> Option<u64> {
+        self.body().map(|body| body >> 32)
+    }
+
+    /// The one index that it has.
+    pub(super) fn index(&self) -> Option<i64> {
+        only(&self.indices).map(i64::from)
+    }
+
+    pub(super) fn is_named(&self) -> bool {
+        matches!(self.key.name, Name::Known(_))
     }
 
     pub(super) fn is_guest(&self) -> bool {
@@ -75,10 +91,12 @@ impl Identities {
                     key: key.clone(),
                     shown: names.of(id).to_owned(),
                     bodies: BTreeSet::new(),
+                    indices: BTreeSet::new(),
                     lines: BTreeMap::new(),
                 });
                 if !frame.inlined {
                     function.bodies.extend(frame.body_hash);
+                    function.indices.extend(frame.function_index);
                 }
                 index
             })
@@ -111,6 +129,10 @@ impl Identities {
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Identity> {
         self.functions.values()
     }
+}
+
+fn only<T: Copy + Ord>(values: &BTreeSet<T>) -> Option<T> {
+    values.first().copied().filter(|_| values.len() == 1)
 }
 
 fn key(frame: &Frame) -> Key {

@@ -37,6 +37,9 @@ pub enum MatchedBy {
     Body,
     /// The code is the same as that of others, but only one of them is called by the same functions.
     BodyAndCallers,
+    /// The code is the same but for integers in it, which may be the addresses of functions, and the index has moved by
+    /// as much as that of the matched function next to it.
+    BodyAndPosition,
     /// The lines that were sampled are the same ones of a file, up to lines that were inserted before them.
     Source,
 }
@@ -50,6 +53,7 @@ impl MatchedBy {
             Self::StableName => "stable name",
             Self::Body => "body",
             Self::BodyAndCallers => "body, callers",
+            Self::BodyAndPosition => "body, position",
             Self::Source => "source",
         }
     }
@@ -98,6 +102,9 @@ impl Matching {
         });
         matcher.by(MatchedBy::Body, Identity::body);
         matcher.by_callers(callers);
+        if matcher.by_position() {
+            matcher.by_callers(callers);
+        }
         matcher.by_source();
         matcher.matching
     }
@@ -178,6 +185,48 @@ impl Matcher<'_> {
                 return;
             }
         }
+    }
+
+    /// Pairs functions with one body but for its integers, if their index has moved by as much as that of the matched
+    /// function before or after them in the module. Those that have names on both sides have other ones, and so are
+    /// others. Whether any were paired.
+    fn by_position(&mut self) -> bool {
+        let groups = self.groups(|_, _, function| function.body_but_constants());
+        let mut pairs = Vec::new();
+        for ((kind, module, _), [bases, news]) in groups {
+            let moves = self.moves(kind, module);
+            let fit = |base: usize, new: usize| {
+                let (base, new) = (self.base.get(base), self.new.get(new));
+                let (Some(from), Some(to)) = (base.index(), new.index()) else { return false };
+                let around = [moves.range(..from).next_back(), moves.range(from..).next()];
+                !(base.is_named() && new.is_named())
+                    && around.into_iter().flatten().any(|(_, by)| from + by == to)
+            };
+            for &base in &bases {
+                let mut candidates = news.iter().filter(|&&new| fit(base, new));
+                if let (Some(&new), None) = (candidates.next(), candidates.next())
+                    && bases.iter().filter(|&&base| fit(base, new)).count() == 1
+                {
+                    pairs.push((base, new));
+                }
+            }
+        }
+        for &(base, new) in &pairs {
+            self.matching.pair(base, new, MatchedBy::BodyAndPosition);
+        }
+        !pairs.is_empty()
+    }
+
+    /// By the indices of a module's matched functions how far each has moved.
+    fn moves(&self, kind: FrameKind, module: Option<Arc<str>>) -> BTreeMap<i64, i64> {
+        let matched = self.base.iter().zip(&self.matching.of_base);
+        matched
+            .filter(|(base, _)| base.key.kind == kind && base.key.module == module)
+            .filter_map(|(base, matched)| {
+                let from = base.index()?;
+                Some((from, self.new.get((*matched)?.0).index()? - from))
+            })
+            .collect()
     }
 
     /// Pairs functions whose sampled lines overlap, after the shift of the matched function before them in the file.

@@ -23,7 +23,12 @@ fn build(frame: impl Fn(u32) -> Frame) -> Vec<Built> {
 
 /// Small functions share their body with others, as getters do: one in ten.
 fn body(id: u32) -> u64 {
-    u64::from(if id % 10 == 9 { id % 30 } else { 1_000 + id })
+    Random(u64::from(if id % 10 == 9 { id % 30 } else { 1_000 + id })).bits()
+}
+
+/// The same but for integers in it.
+fn body_with_other_constants(id: u32) -> u64 {
+    body(id) ^ 0x5a
 }
 
 /// The guest's call graph is the same in every build.
@@ -100,7 +105,7 @@ fn with_and_without_names() {
 #[test]
 fn functions_inserted_in_the_middle() {
     let before = build(|id| function("", id, body(id)));
-    let mut after = build(|id| function("", if id < 50 { id } else { id + 7 }, body(id)));
+    let mut after = build(|id| function("", moved(id), body(id)));
     after.extend(
         (0..7)
             .map(|new| Built { id: FUNCTIONS + new, frame: function("", 50 + new, 5_000 + u64::from(new)) }),
@@ -108,6 +113,64 @@ fn functions_inserted_in_the_middle() {
     let (share, rules) = matched(&before, &after);
     assert!(share >= 0.95, "{share} {rules:?}");
     assert!(rules[&MatchedBy::Name] >= 50 && rules[&MatchedBy::Body] > 100, "{rules:?}");
+}
+
+/// Where seven functions were inserted before the fiftieth.
+fn moved(id: u32) -> u32 {
+    if id < 50 { id } else { id + 7 }
+}
+
+/// Every third function takes the address of another one, and the table of functions has shifted.
+#[test]
+fn functions_inserted_before_those_that_take_addresses() {
+    let before = build(|id| function("", id, body(id)));
+    let after = build(|id| {
+        let body = if id % 3 == 0 { body_with_other_constants(id) } else { body(id) };
+        function("", moved(id), body)
+    });
+    let (share, rules) = matched(&before, &after);
+    assert!(share >= 0.95, "{share} {rules:?}");
+    assert!(rules[&MatchedBy::BodyAndPosition] > 80, "{rules:?}");
+    let named = build(|id| function(&format!("app::f{id}"), id, body(id)));
+    let (share, rules) = matched(&named, &after);
+    assert!(share >= 0.95, "{share} {rules:?}");
+    assert!(rules[&MatchedBy::BodyAndPosition] > 80, "{rules:?}");
+}
+
+/// A body that is the same but for integers is matched only where the functions around it say that it is, and only one is
+/// there: what lies between functions that moved differently may have moved like either of them.
+#[test]
+fn a_similar_body_elsewhere_is_another_function() {
+    let before = build(|id| function("", id, body(id)));
+    let after = |index: u32| {
+        build(|id| match id {
+            50 => function("", index, body_with_other_constants(50)),
+            _ => function("", moved(id), body(id)),
+        })
+    };
+    for index in [50, 57] {
+        let (_, rules) = matched(&before, &after(index));
+        assert_eq!(rules[&MatchedBy::BodyAndPosition], 1);
+    }
+    let (_, rules) = matched(&before, &after(1_000));
+    assert!(!rules.contains_key(&MatchedBy::BodyAndPosition), "elsewhere: {rules:?}");
+
+    let twin = Built { id: FUNCTIONS, frame: function("", 50, body_with_other_constants(50) ^ 1) };
+    let mut two = after(57);
+    two.push(twin);
+    let (_, rules) = matched(&before, &two);
+    assert!(!rules.contains_key(&MatchedBy::BodyAndPosition), "one of two: {rules:?}");
+    let (_, rules) = matched(&two, &before);
+    assert!(!rules.contains_key(&MatchedBy::BodyAndPosition), "two of one: {rules:?}");
+
+    let named = |name: &str| {
+        build(|id| match id {
+            50 => function(name, 50, if name == "old" { body(50) } else { body_with_other_constants(50) }),
+            _ => function("", id, body(id)),
+        })
+    };
+    let (_, rules) = matched(&named("old"), &named("new"));
+    assert!(!rules.contains_key(&MatchedBy::BodyAndPosition), "another name: {rules:?}");
 }
 
 #[test]
