@@ -203,6 +203,13 @@ fn equal_lengths(table: &str, rows: usize, columns: &[usize]) -> Result<(), Prof
 mod tests {
     use super::*;
 
+    /// The tables of a file, whose texts live for as long as the tests.
+    fn written(profile: &Profile) -> Tables<'static> {
+        let mut content = Vec::new();
+        crate::native::tables::write(profile, &mut content).unwrap();
+        postcard::from_bytes(content.leak()).unwrap()
+    }
+
     fn tables() -> Tables<'static> {
         let mut profile = Profile::default();
         let main = profile.intern(Frame::guest("main"));
@@ -212,7 +219,7 @@ mod tests {
         let origin = Origin { thread: Some(thread), labels, slice: Some(3) };
         let id = profile.add_from(&[main, write], origin, Tally { samples: 1, weight: 10 }).unwrap();
         profile.note_headroom(id, Headroom { deepest_use: 1, least_left: 2 });
-        Tables::of(&profile)
+        written(&profile)
     }
 
     fn refused(damage: impl FnOnce(&mut Tables)) -> String {
@@ -248,7 +255,7 @@ mod tests {
         let frame = profile.intern(Frame::guest("f"));
         let (depth, samples) = (1 << 20, 1 << 20);
         profile.add(&vec![frame; depth], Tally { samples: 1, weight: 1 }).unwrap();
-        let mut tables = Tables::of(&profile);
+        let mut tables = written(&profile);
         for column in [&mut tables.samples.samples, &mut tables.samples.weight] {
             column.resize(samples, 1);
         }
