@@ -55,7 +55,7 @@ impl Ask {
     }
 
     /// How long to wait: for the other side to sample, to make the profile and to send it.
-    fn patience(&self) -> Duration {
+    fn time_limit(&self) -> Duration {
         let limits = Options::default();
         let sampled = self.duration.unwrap_or(limits.max_duration);
         sampled.saturating_add(self.patience.unwrap_or(TRANSFER_TIME))
@@ -77,10 +77,10 @@ pub fn fetch(path: &Path, process: u32, ask: &Ask) -> Result<Profile, FetchError
     let at = At { path: path.to_owned() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| at.failed(error))?;
-    let patience = ask.patience();
+    let limit = ask.time_limit();
     let content = runtime.block_on(async {
-        let answer = timeout(patience, at.content(process, ask)).await;
-        answer.unwrap_or(Err(FetchError::NoAnswer { path: at.path.clone(), seconds: patience.as_secs() }))
+        let answer = timeout(limit, at.content(process, ask)).await;
+        answer.unwrap_or(Err(FetchError::NoAnswer { path: at.path.clone(), seconds: limit.as_secs() }))
     })?;
     flamewalk_profile::native::read(&content)
         .map_err(|source| FetchError::NotProfile { path: path.to_owned(), source })
