@@ -138,6 +138,8 @@ fn in_process_of_its_own(subject: &Subject) -> Result<Vec<Measurement>, Error> {
     if subject.asynchronous {
         command.arg("--asynchronous");
     }
+    // Why a measurement failed has to fit into a line.
+    command.env("RUST_BACKTRACE", "0");
     let output = command.stdin(Stdio::null()).output().map_err(Error::system("start a measurement"))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
