@@ -71,10 +71,13 @@ pub enum Extent {
 #[error("the collector thread has panicked; its samples are lost")]
 pub struct CollectorGone;
 
+/// Makes a profile's metadata once all rings are drained.
+pub(crate) type Describe = Box<dyn FnOnce() -> Metadata + Send>;
+
 pub(crate) enum Message {
     Open(u64, Sender<()>),
     Close(u64),
-    Snapshot(u64, Box<Metadata>, Sampling, Extent, Sender<Result<Profile, ProfileError>>),
+    Snapshot(u64, Describe, Sampling, Extent, Sender<Result<Profile, ProfileError>>),
     Statistics(u64, Sender<Statistics>),
 }
 
@@ -243,11 +246,12 @@ impl Session {
                 let _ = reply.send(());
             }
             Message::Close(number) => drop(self.windows.remove(&number)),
-            Message::Snapshot(number, metadata, sampling, extent, reply) => {
+            Message::Snapshot(number, describe, sampling, extent, reply) => {
                 self.drain();
+                let metadata = describe();
                 // There is one for as long as its handle lives.
                 if let Some(mut window) = self.windows.remove(&number) {
-                    let _ = reply.send(self.snapshot(&mut window, *metadata, sampling, &extent));
+                    let _ = reply.send(self.snapshot(&mut window, metadata, sampling, &extent));
                     self.windows.insert(number, window);
                 }
             }

@@ -23,21 +23,22 @@ impl Window {
         Self { collector, number }
     }
 
-    /// Drains all rings and makes a profile of what was collected. `metadata` is the profile's, in which the length of
-    /// the slices of time, the statistics and the symbolizer's notices are filled in. Symbols are looked up on the
-    /// collector's thread; the caller waits for it.
+    /// Drains all rings and makes a profile of what was collected. `describe` is called between the two, on the
+    /// collector's thread: no sample of an ongoing window is younger than the time that it sees. It makes the profile's
+    /// metadata, in which the length of the slices of time, the statistics and the symbolizer's notices are filled in.
+    /// Symbols are looked up on the collector's thread; the caller waits for it.
     ///
     /// # Errors
     ///
     /// [`CollectorGone`] if the thread has panicked; the inner error if the profile's totals overflow.
     pub fn snapshot(
         &self,
-        metadata: Metadata,
+        describe: impl FnOnce() -> Metadata + Send + 'static,
         sampling: Sampling,
         extent: Extent,
     ) -> Result<Result<Profile, ProfileError>, CollectorGone> {
-        let metadata = Box::new(metadata);
-        self.collector.ask(|reply| Message::Snapshot(self.number, metadata, sampling, extent, reply))
+        let describe = Box::new(describe);
+        self.collector.ask(|reply| Message::Snapshot(self.number, describe, sampling, extent, reply))
     }
 
     /// What became of the ticks so far, or since the last [`Extent::Rest`].

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flamewalk_collector::{Channel, Collector, Extent, LabelTable, Options, Sampling, Window};
@@ -55,7 +56,7 @@ impl Rig {
 }
 
 fn profile(window: &Window, sampling: Sampling, extent: Extent) -> Profile {
-    let profile = window.snapshot(Metadata::default(), sampling, extent).unwrap().unwrap();
+    let profile = window.snapshot(Metadata::default, sampling, extent).unwrap().unwrap();
     profile.metadata.statistics.check().unwrap();
     assert_eq!(profile.metadata.statistics.delivered, profile.total());
     profile
@@ -216,6 +217,26 @@ fn channels_of_ended_threads_are_drained_and_freed() {
     let profile = rig.profile(Sampling::Ended, Extent::All);
     assert_eq!(profile.total(), Tally { samples: 102, weight: 1_020 });
     assert_eq!(profile.metadata.statistics.outside, Tally { samples: 100, weight: 100 });
+}
+
+/// How long a profile was of was taken before the rings were drained: on a machine where the collector's thread had to
+/// wait for its turn, there was more time in the samples than in the profile.
+#[test]
+fn metadata_is_made_when_all_rings_are_drained() {
+    let rig = Rig::new();
+    let is_drained = Arc::new(AtomicBool::new(false));
+    let drained = Arc::clone(&is_drained);
+    let channel = rig.thread_with(move || drained.store(true, Ordering::Relaxed));
+    tick(&channel, Fate::Delivered, 1, 0, 10);
+    let seen = Arc::new(AtomicBool::new(false));
+    let sees = Arc::clone(&seen);
+    let describe = move || {
+        sees.store(is_drained.load(Ordering::Relaxed), Ordering::Relaxed);
+        Metadata::default()
+    };
+    let profile = rig.window.snapshot(describe, Sampling::Ongoing, Extent::All).unwrap().unwrap();
+    assert_eq!(profile.total(), Tally { samples: 1, weight: 10 });
+    assert!(seen.load(Ordering::Relaxed), "the rings were not drained yet");
 }
 
 /// Not a name, a thread, a notice or a number of anybody else.

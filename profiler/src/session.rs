@@ -3,6 +3,7 @@
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use flamewalk_collector::{Channel, Collector, Extent, Sampling};
 use flamewalk_profile::{Metadata, Profile};
@@ -74,6 +75,13 @@ impl Session {
         Ok(Self { plan, host, collector, suspended, notices, is_paused: false, windows: BTreeMap::new() })
     }
 
+    /// Opens a window of what is sampled from now on.
+    pub(crate) fn open(&self) -> Result<Window, Error> {
+        // First, so that no sample is older.
+        let timeline = Timeline::begin(self.plan.rate, self.is_paused);
+        Ok(Window { collected: Arc::new(self.collector.open()?), timeline })
+    }
+
     pub(crate) fn note(&mut self, notice: String) {
         if self.notices.contains(&notice) {
             return;
@@ -123,7 +131,7 @@ impl Session {
 
     pub(crate) fn pause(&mut self, threads: &[Arc<Thread>]) {
         if !std::mem::replace(&mut self.is_paused, true) {
-            self.windows.values_mut().for_each(|window| window.timeline.pause());
+            self.windows.values_mut().for_each(|window| window.timeline.set_paused(true));
             threads.iter().for_each(|thread| _ = thread.with_source(|source| source.stop()));
             self.suspended.iter().for_each(|sampler| sampler.pause());
         }
@@ -132,7 +140,7 @@ impl Session {
     /// Ends the pause, if there is one.
     pub(crate) fn resume(&mut self, threads: &[Arc<Thread>]) {
         if std::mem::take(&mut self.is_paused) {
-            self.windows.values_mut().for_each(|window| window.timeline.resume());
+            self.windows.values_mut().for_each(|window| window.timeline.set_paused(false));
             self.change(threads, |source| source.start());
             self.suspended.iter().for_each(|sampler| sampler.resume());
         }
@@ -157,7 +165,6 @@ impl Session {
         let plan = &self.plan;
         metadata.event = plan.event.of_profile();
         metadata.engine = Some(plan.engine.describe());
-        let sampled = window.timeline.describe(&mut metadata);
         let is_time = metadata.event.unit == flamewalk_profile::Unit::Nanoseconds;
         metadata.period = is_time.then(|| plan.period());
         // Both can be about threads and stores of others.
@@ -165,12 +172,21 @@ impl Session {
         if is_of_all {
             metadata.notices.extend(self.notices.iter().cloned());
         }
-        let mut profile = window.collected.snapshot(metadata, sampling, extent)??;
+        let timeline = window.timeline.clone();
+        let ended = (sampling == Sampling::Ended).then(Instant::now);
+        let describe = move || {
+            // What is still going on is sampled until the rings have been drained.
+            timeline.describe(ended.unwrap_or_else(Instant::now), &mut metadata);
+            metadata
+        };
+        let mut profile = window.collected.snapshot(describe, sampling, extent)??;
         if is_of_all {
             shared.add_to(&mut profile.metadata.statistics)?;
         }
         let ticks = profile.metadata.statistics.ticks;
         // Per second of what is sampled: of CPU time, or of time that passes.
+        let Metadata { duration, paused, .. } = profile.metadata;
+        let sampled = duration.unwrap_or_default().saturating_sub(paused.unwrap_or_default());
         let seconds = if is_time { ticks.weight as f64 / 1e9 } else { sampled.as_secs_f64() };
         profile.metadata.real_rate = (seconds > 0.0).then(|| ticks.samples as f64 / seconds);
         Ok(profile)

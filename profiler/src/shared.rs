@@ -17,7 +17,6 @@ use crate::session::{Session, Window};
 use crate::source::check_rate;
 use crate::suspended::HostCalls;
 use crate::thread::Thread;
-use crate::timeline::Timeline;
 
 /// Shared by the profiler, the stores that are attached to it and the threads that enter them.
 #[derive(Debug)]
@@ -153,34 +152,34 @@ impl Shared {
         rate: u32,
         is_possible: impl Fn(&State) -> Result<(), Error>,
     ) -> Result<(MutexGuard<'s, State>, WindowId), Error> {
-        let collected = loop {
+        let mut window = loop {
             let Some(session) = &state.session else {
                 let session = Session::begin(self, rate)?;
-                let collected = session.collector.open()?;
+                let window = session.open()?;
                 let State { threads, session: current, .. } = &mut *state;
                 let session = current.insert(session);
                 threads.iter().for_each(|thread| session.arm(thread, &self.options));
-                break collected;
+                break window;
             };
-            let collector = Arc::clone(&session.collector);
+            let session = session.clone();
             // The collector can be busy with a profile of another window, and threads must not wait for that.
             drop(state);
-            let collected = collector.open()?;
+            let window = session.open()?;
             state = self.state()?;
             is_possible(&state)?;
-            if state.session.as_ref().is_some_and(|session| Arc::ptr_eq(&session.collector, &collector)) {
-                break collected;
+            let collector = &session.collector;
+            if state.session.as_ref().is_some_and(|current| Arc::ptr_eq(&current.collector, collector)) {
+                break window;
             }
         };
         let id = WindowId(state.opened);
         state.opened += 1;
         // There is one, with this window's collector.
         if let Some(session) = &mut state.session {
-            let mut timeline = Timeline::begin(session.plan.rate);
-            if session.is_paused {
-                timeline.pause();
-            }
-            session.windows.insert(id, Window { collected: Arc::new(collected), timeline });
+            // The lock was not held since the window began.
+            window.timeline.set_rate(session.plan.rate);
+            window.timeline.set_paused(session.is_paused);
+            session.windows.insert(id, window);
         }
         Ok((state, id))
     }

@@ -23,13 +23,14 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// A session that begins now, at `rate` Hz.
-    pub(crate) fn begin(rate: u32) -> Self {
+    /// A session that begins now, at `rate` Hz, paused or not.
+    pub(crate) fn begin(rate: u32, is_paused: bool) -> Self {
+        let started = Instant::now();
         Self {
-            started: Instant::now(),
+            started,
             started_at: SystemTime::now(),
             paused: Duration::ZERO,
-            paused_since: None,
+            paused_since: is_paused.then_some(started),
             rates: vec![rate],
             rate,
             rate_changes: 0,
@@ -38,25 +39,16 @@ impl Timeline {
 
     /// Goes on as if it began now, in the state and at the rate that it has.
     pub(crate) fn begin_anew(&mut self) {
-        let is_paused = self.is_paused();
-        *self = Self::begin(self.rate);
+        *self = Self::begin(self.rate, self.paused_since.is_some());
+    }
+
+    /// Begins a pause, or ends it; nothing, if it is so already.
+    pub(crate) fn set_paused(&mut self, is_paused: bool) {
         if is_paused {
-            self.pause();
+            self.paused_since.get_or_insert_with(Instant::now);
+        } else {
+            self.paused += self.paused_since.take().map_or(Duration::ZERO, |since| since.elapsed());
         }
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.paused_since.is_some()
-    }
-
-    /// Begins a pause, if there is none.
-    pub(crate) fn pause(&mut self) {
-        self.paused_since.get_or_insert_with(Instant::now);
-    }
-
-    /// Ends the pause, if there is one.
-    pub(crate) fn resume(&mut self) {
-        self.paused += self.paused_since.take().map_or(Duration::ZERO, |since| since.elapsed());
     }
 
     /// Notes the rate from now on, in Hz.
@@ -71,9 +63,8 @@ impl Timeline {
         }
     }
 
-    /// Writes into a profile's metadata what it has to say of time and rates. Returns how long was sampled.
-    pub(crate) fn describe(&self, metadata: &mut Metadata) -> Duration {
-        let now = Instant::now();
+    /// Writes into a profile's metadata what it has to say of time and rates until `now`.
+    pub(crate) fn describe(&self, now: Instant, metadata: &mut Metadata) {
         let duration = now.saturating_duration_since(self.started);
         let ongoing = self.paused_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let paused = self.paused + ongoing;
@@ -93,7 +84,6 @@ impl Timeline {
                 .notices
                 .push(format!("the rate was changed while sampling: {} Hz{more}", rates.join(", then ")));
         }
-        duration.saturating_sub(paused)
     }
 }
 
@@ -101,47 +91,47 @@ impl Timeline {
 mod tests {
     use super::*;
 
-    fn described(timeline: &Timeline) -> (Metadata, Duration) {
+    fn described(timeline: &Timeline) -> Metadata {
         let mut metadata = Metadata::default();
-        let sampled = timeline.describe(&mut metadata);
-        (metadata, sampled)
+        timeline.describe(Instant::now(), &mut metadata);
+        metadata
     }
 
     #[test]
     fn pauses_add_up_and_count_while_they_last() {
-        let mut timeline = Timeline::begin(997);
-        assert_eq!(described(&timeline).0.paused, None);
+        let mut timeline = Timeline::begin(997, false);
+        assert_eq!(described(&timeline).paused, None);
         let mut before = Duration::ZERO;
         for _ in 0..3 {
-            timeline.pause();
-            timeline.pause();
-            let (metadata, sampled) = described(&timeline);
+            timeline.set_paused(true);
+            timeline.set_paused(true);
+            let metadata = described(&timeline);
             assert!(metadata.paused.unwrap() > before);
-            assert_eq!(sampled + metadata.paused.unwrap(), metadata.duration.unwrap());
-            timeline.resume();
-            timeline.resume();
-            before = described(&timeline).0.paused.unwrap();
-            assert_eq!(described(&timeline).0.paused, Some(before), "a pause that is over goes on");
+            assert!(metadata.paused <= metadata.duration);
+            timeline.set_paused(false);
+            timeline.set_paused(false);
+            before = described(&timeline).paused.unwrap();
+            assert_eq!(described(&timeline).paused, Some(before), "a pause that is over goes on");
         }
-        timeline.pause();
+        timeline.set_paused(true);
         timeline.begin_anew();
-        assert!(timeline.is_paused());
-        timeline.resume();
-        assert!(described(&timeline).0.paused.unwrap() < before, "it did not begin anew");
+        assert!(timeline.paused_since.is_some());
+        timeline.set_paused(false);
+        assert!(described(&timeline).paused.unwrap() < before, "it did not begin anew");
     }
 
     #[test]
     fn rates_are_told_in_order_and_not_without_end() {
-        let mut timeline = Timeline::begin(97);
+        let mut timeline = Timeline::begin(97, false);
         timeline.set_rate(97);
-        assert!(described(&timeline).0.notices.is_empty());
+        assert!(described(&timeline).notices.is_empty());
         timeline.set_rate(997);
         timeline.set_rate(97);
-        let (metadata, _) = described(&timeline);
+        let metadata = described(&timeline);
         assert_eq!(metadata.notices, ["the rate was changed while sampling: 97, then 997, then 97 Hz"]);
         assert_eq!(metadata.asked_rate, Some(97.0));
         (1..=100).for_each(|rate| timeline.set_rate(rate));
-        let notice = described(&timeline).0.notices.remove(0);
+        let notice = described(&timeline).notices.remove(0);
         assert!(notice.ends_with("then 13 Hz and 87 more, lastly 100"), "{notice}");
     }
 }

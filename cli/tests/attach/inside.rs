@@ -17,7 +17,7 @@ use wasmtime::{Engine, Instance, Module, Store};
 use crate::Program;
 use crate::support::{Folded, Folder, Outcome, flamewalk};
 
-/// What the program does at its socket.
+/// What the program does at its socket; a test that finds it is the program.
 const BEHAVIOUR: &str = "FLAMEWALK_TEST_BEHAVIOUR";
 /// What it prints when guests run.
 const READY: &str = "guests run";
@@ -25,13 +25,10 @@ const NOBODY: u32 = 65534;
 const TENANTS: [&str; 2] = ["acme", "globex"];
 
 /// The program that the tests profile: this test's own, in a process of its own.
-#[test]
-#[ignore = "the other tests run it"]
-fn program() {
-    let Ok(behaviour) = std::env::var(BEHAVIOUR) else { return };
+fn program(behaviour: &str) -> ! {
     let profiler = Arc::new(Profiler::new(Options::default()).unwrap());
     let offer = || Server::offer(OnDemand::new(Arc::clone(&profiler), Default::default())).unwrap();
-    let _server = match behaviour.as_str() {
+    let _server = match behaviour {
         "offers" => Some(offer()),
         "paused" => {
             profiler.start().unwrap();
@@ -106,7 +103,7 @@ impl Running {
     fn start(behaviour: &str) -> Self {
         let runtime = tempfile::tempdir().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "inside::program", "--nocapture"])
+            .args(["--exact", "inside::a_program_that_offers_profiles_is_asked_for_them", "--nocapture"])
             .env(BEHAVIOUR, behaviour)
             .env("XDG_RUNTIME_DIR", runtime.path())
             .stdin(Stdio::null())
@@ -158,6 +155,9 @@ fn has_work_of(folded: &Folded, tenant: &str) -> bool {
 
 #[test]
 fn a_program_that_offers_profiles_is_asked_for_them() {
+    if let Ok(behaviour) = std::env::var(BEHAVIOUR) {
+        program(&behaviour);
+    }
     let running = Running::start("offers");
     let (folded, said) = running.profile(&["-d", "3"]);
     let expected = format!("from inside, at {}\n", running.socket().display());

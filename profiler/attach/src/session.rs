@@ -173,7 +173,7 @@ impl Attachment {
     ///
     /// [`Error::Collector`] and [`Error::Profile`].
     pub fn snapshot(&self) -> Result<Profile, Error> {
-        self.profile(Sampling::Ongoing)
+        self.profile(None)
     }
 
     /// Ends sampling and returns what was sampled.
@@ -182,20 +182,24 @@ impl Attachment {
     ///
     /// [`Error::Collector`], [`Error::Profile`] and [`Error::SamplerGone`].
     pub fn stop(mut self) -> Result<Profile, Error> {
-        let sampled = self.started.elapsed();
+        let ended = Instant::now();
         self.end_worker()?;
-        let mut profile = self.profile(Sampling::Ended)?;
-        profile.metadata.duration = Some(sampled);
-        Ok(profile)
+        self.profile(Some(ended))
     }
 
-    fn profile(&self, sampling: Sampling) -> Result<Profile, Error> {
+    /// Of what was sampled until `ended`, or so far.
+    fn profile(&self, ended: Option<Instant>) -> Result<Profile, Error> {
         let mut metadata = self.metadata.clone();
-        metadata.duration = Some(self.started.elapsed());
         let notices = self.state.notices.lock().unwrap_or_else(PoisonError::into_inner);
         metadata.notices.extend(notices.iter().cloned());
         drop(notices);
-        let mut profile = self.window.snapshot(metadata, sampling, Extent::All)??;
+        let started = self.started;
+        let describe = move || {
+            metadata.duration = Some(ended.unwrap_or_else(Instant::now).saturating_duration_since(started));
+            metadata
+        };
+        let sampling = if ended.is_some() { Sampling::Ended } else { Sampling::Ongoing };
+        let mut profile = self.window.snapshot(describe, sampling, Extent::All)??;
         let ticks = profile.metadata.statistics.ticks;
         let seconds = ticks.weight as f64 / 1e9;
         profile.metadata.real_rate = (seconds > 0.0).then(|| ticks.samples as f64 / seconds);

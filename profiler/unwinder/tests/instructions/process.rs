@@ -17,7 +17,7 @@ pub(crate) struct Process {
     executable: Vec<Range<u64>>,
     mappings: Vec<Range<u64>>,
     /// Where the library begins.
-    pub(crate) library: u64,
+    pub(crate) base: u64,
 }
 
 impl Process {
@@ -52,7 +52,7 @@ impl Process {
             mappings.push(range);
         }
         let memory = File::open(format!("/proc/{}/mem", child.id())).unwrap();
-        Self { child, memory, executable, mappings, library: start.unwrap() }
+        Self { child, memory, executable, mappings, base: start.unwrap() }
     }
 
     /// Its code, with nothing copied yet.

@@ -192,7 +192,7 @@ fn compare(path: &Path, cases: usize) -> Counts {
     let mut counts = Counts::default();
     for (entry, pc, is_return_address) in places.iter().step_by(places.len().div_ceil(cases)) {
         let Some(row) = library.row(entry, pc - u64::from(*is_return_address)) else { continue };
-        match paths.rule(&mut code, process.library + pc, *is_return_address) {
+        match paths.rule(&mut code, process.base + pc, *is_return_address) {
             Err(NoRule::NoReturn) => counts.no_return += 1,
             Err(NoRule::Disagreement) => counts.disagreement += 1,
             Ok(rule) => {
