@@ -145,14 +145,13 @@ impl State {
                 notices.push(notice.clone());
             }
         }
-        let mut sum = match whole.take() {
-            None => answer.clone(),
-            Some(whole) => merge(&[whole, answer.clone()])?,
-        };
+        *latest = answer.clone();
+        let answers: Vec<_> = whole.iter().cloned().chain([answer]).collect();
+        // Before it takes the place of the whole, which is kept if it cannot be added to.
+        let mut sum = merge(&answers)?;
         // They are kept apart, since merging adds its own.
         sum.metadata.notices.clear();
         *whole = Some(sum);
-        *latest = answer;
         Ok(())
     }
 
@@ -219,4 +218,31 @@ fn command(process: u32) -> Vec<String> {
     let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flamewalk::profile::{Event, Frame, Tally};
+
+    /// A program whose profiler began to count something else lost what was collected of it before.
+    #[test]
+    fn an_answer_that_cannot_be_added_leaves_the_others() {
+        let answer = |event| {
+            let mut profile = Profile::new(Default::default());
+            profile.metadata.event = event;
+            let frame = profile.intern(Frame::guest("work"));
+            profile.add(&[frame], Tally { samples: 1, weight: 10 }).unwrap();
+            profile
+        };
+        let state = State::default();
+        let time = answer(Event::time("cpu"));
+        state.add(time.clone()).unwrap();
+        state.add(time).unwrap();
+        let count = Event { name: "faults".into(), unit: Unit::Events };
+        let error = state.add(answer(count)).unwrap_err();
+        assert!(matches!(error, MergeError::DifferentEvents { .. }), "{error}");
+        let whole = state.collected().whole.take().unwrap();
+        assert_eq!(whole.total(), Tally { samples: 2, weight: 20 });
+    }
 }
