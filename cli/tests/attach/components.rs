@@ -57,7 +57,7 @@ fn guests_on_fibers_have_their_names_and_shares() {
         let mut command = Command::new(wasmtime_command(COMMAND).unwrap());
         command.arg("run").arg(&binary).args(["--rounds", "1000000"]);
         let program = Program(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
-        let (folded, outcome) = profile(&program, &["--wait", "-d", "1", "--host-frames"]);
+        let (folded, outcome) = profile(&program, &["--wait", "-d", "4", "--host-frames"]);
         let has = |stack: &[String], name: &str| stack.iter().any(|frame| frame.contains(name));
         // The fiber's first function is the oldest frame of each stack with a guest.
         let on_fiber =

@@ -3,7 +3,8 @@
     embedding.py GUEST [compiled|threads N|churn|short]
 
 runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; as a module that
-is compiled anew for each round and let go of; or once, for a few rounds. Prints a line when it has begun.
+is compiled anew for each round and let go of; or once, for a few rounds, after a line on standard input. Prints a line when it
+has begun.
 """
 
 import gc
@@ -58,6 +59,7 @@ if mode == "threads":
     for _ in range(int(rest[0])):
         threading.Thread(target=forever, args=(module,)).start()
 elif mode == "short":
+    sys.stdin.readline()
     run(module, 200)
     os._exit(3)
 else:

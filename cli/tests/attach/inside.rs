@@ -171,7 +171,7 @@ fn a_program_that_offers_profiles_is_asked_for_them() {
     let nobody = running.refusal(&["--label", "tenant=nobody"]);
     assert!(nobody.contains("no guest with these labels ran"), "{nobody}");
 
-    let viewed = Outcome::of(running.attach(&["-d", "3", "--top"]).output().unwrap());
+    let viewed = Outcome::of(running.attach(&["-d", "6", "--top"]).output().unwrap());
     assert_eq!(viewed.status, Some(0), "{}", viewed.stderr);
     assert!(viewed.stdout.matches("samples of guests").count() >= 2, "{}", viewed.stdout);
     assert!(viewed.stdout.contains("work_of_acme"), "{}", viewed.stdout);

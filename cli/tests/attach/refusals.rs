@@ -223,6 +223,8 @@ fn too_few_files(pid: u32) -> Output {
         match output.status.code() {
             Some(0) => break,
             _ if stderr.contains("files have to be open") => told = Some(output),
+            // Busy machines leave it no time.
+            _ if stderr.contains("took no CPU time") => {}
             // The dynamic linker says so by itself if it cannot open a library.
             _ => assert!(
                 stderr.contains("Too many open files") || stderr.contains("shared libraries"),

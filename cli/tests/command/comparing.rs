@@ -90,7 +90,7 @@ fn record(folder: &Folder, name: &str, guest: &Path, arguments: &[&str]) -> Path
     path
 }
 
-/// One chance in a thousand for each of three pairs: chance fails this test once in 300 times at most.
+/// Three chances in a hundred thousand for each of three pairs: chance fails this test once in 10,000 times at most.
 #[test]
 fn runs_of_the_same_build_differ_by_chance_only() {
     let folder = Folder::new();
@@ -104,7 +104,7 @@ fn runs_of_the_same_build_differ_by_chance_only() {
             )
         };
         let (base, new) = (run("base"), run("new"));
-        let options = ["--error-rate", "0.1", "--fail-above", "0"];
+        let options = ["--error-rate", "0.003", "--fail-above", "0"];
         let outcome = diff(&base, &new, &options);
         assert_eq!(outcome.status, Some(0), "{}\n{}", outcome.stderr, outcome.stdout);
     }
@@ -144,12 +144,12 @@ fn added_work_is_found_in_the_function_that_has_it() {
     // Half as much again in one function, whose share rises from 20/80 to 30/90.
     let new = guest(&folder, "new.wat", &[30_000, 30_000, 20_000, 10_000], 16_000);
     let (base, new) = (record(&folder, "a.flamewalk", &base, &[]), record(&folder, "b.flamewalk", &new, &[]));
-    let outcome = diff(&base, &new, &["--error-rate", "0.1", "--fail-above", "1"]);
+    let outcome = diff(&base, &new, &["--error-rate", "0.003", "--fail-above", "1"]);
     assert_eq!(outcome.status, Some(1), "{}\n{}", outcome.stderr, outcome.stdout);
     let causes: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("rose by")).collect();
     assert!(!causes.is_empty() && causes.iter().all(|line| line.contains("work_1:")), "{}", outcome.stderr);
     let json: Value =
-        serde_json::from_str(&diff(&base, &new, &["--error-rate", "0.1", "--format", "json"]).stdout)
+        serde_json::from_str(&diff(&base, &new, &["--error-rate", "0.003", "--format", "json"]).stdout)
             .unwrap();
     let functions = json["functions"].as_array().unwrap();
     let changed = functions.iter().find(|function| function["name"] == "work_1").unwrap();

@@ -272,7 +272,7 @@ fn a_run_is_written_in_every_format() {
 
 #[test]
 fn every_command_has_examples() {
-    for command in ["run", "report", "annotate", "diff", "merge", "view"] {
+    for command in ["run", "attach", "report", "annotate", "diff", "merge", "view"] {
         let outcome = finish(flamewalk(command).arg("--help"));
         assert_eq!(outcome.status, Some(0));
         let example = format!("  flamewalk {command} ");

@@ -79,7 +79,7 @@ impl Default for Options {
 pub struct Attachment {
     window: Window,
     state: Arc<State>,
-    worker: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<Instant>>,
     started: Instant,
     metadata: Metadata,
     /// The collector reads symbols through it until the last profile is made.
@@ -182,9 +182,8 @@ impl Attachment {
     ///
     /// [`Error::Collector`], [`Error::Profile`] and [`Error::SamplerGone`].
     pub fn stop(mut self) -> Result<Profile, Error> {
-        let ended = Instant::now();
-        self.end_worker()?;
-        self.profile(Some(ended))
+        let ended = self.end_worker()?;
+        self.profile(ended)
     }
 
     /// Of what was sampled until `ended`, or so far.
@@ -206,12 +205,13 @@ impl Attachment {
         Ok(profile)
     }
 
-    fn end_worker(&mut self) -> Result<(), Error> {
+    /// Returns when sampling ended, the first time.
+    fn end_worker(&mut self) -> Result<Option<Instant>, Error> {
         // Pair: the load in the thread's loop, which orders nothing but itself; joining orders the rest.
         self.state.stop.store(true, Ordering::Relaxed);
-        let Some(worker) = self.worker.take() else { return Ok(()) };
+        let Some(worker) = self.worker.take() else { return Ok(None) };
         worker.thread().unpark();
-        worker.join().map_err(|_| Error::SamplerGone)
+        worker.join().map(Some).map_err(|_| Error::SamplerGone)
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Each test asks how likely it is that as many independent samples come out as far from the truth (Pearson's test of
 //! goodness of fit), and fails below 0.01. A right profiler does that once in a hundred times, so a first failure is
-//! followed by a second, fresh set of samples, which has to fail as well: once in 10,000 times. Of 20,000 samples, such
+//! followed by a second and a third, fresh set of samples, which have to fail as well: once in a million times. Of 20,000 samples, such
 //! a test sees a wrong profiler that has one of five parts about 1.5 points off; of 100,000, 0.7 points:
 //!
 //! ```text
@@ -32,9 +32,9 @@ use wasmtime::Config;
 const RATE: u32 = 9_997;
 const SIGNIFICANT: f64 = 0.01;
 
-/// Takes samples, and once more if they do not fit the truth.
+/// Takes samples, and up to twice more if they do not fit the truth.
 fn check(what: &str, truth: &[f64], mut take: impl FnMut() -> Batches) {
-    for attempt in 1..=2 {
+    for attempt in 1..=3 {
         let batches = take();
         let (counts, p) = (batches.sums(), batches.p_value(truth));
         let measured = shares(&counts);
@@ -49,7 +49,7 @@ fn check(what: &str, truth: &[f64], mut take: impl FnMut() -> Batches) {
         }
         println!("{what}: does not fit, attempt {attempt}");
     }
-    panic!("{what}: the samples do not fit the truth, twice");
+    panic!("{what}: the samples do not fit the truth, three times");
 }
 
 fn check_generated(what: &str, guest: &GeneratedGuest, config: &Config) {

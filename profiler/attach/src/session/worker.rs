@@ -119,8 +119,8 @@ impl Worker {
         }
     }
 
-    /// Samples until it is told to stop, or the target ends.
-    pub(super) fn run(mut self, state: &State) {
+    /// Samples until it is told to stop, or the target ends. Returns when that was.
+    pub(super) fn run(mut self, state: &State) -> Instant {
         let (mut last_scan, mut last_look) = (Instant::now(), Instant::now());
         // Pair: the store in `Attachment::end_worker`.
         while !state.stop.load(Ordering::Relaxed) && !self.is_replaced {
@@ -139,6 +139,7 @@ impl Worker {
             }
         }
         self.sampler.stop();
+        let ended = Instant::now();
         self.round(u64::MAX);
         self.tell(state);
         if self.is_replaced || self.target.has_ended() {
@@ -148,6 +149,7 @@ impl Worker {
             // Pair: the load in `Attachment::has_ended`.
             state.has_ended.store(true, Ordering::Relaxed);
         }
+        ended
     }
 
     fn tell(&self, state: &State) {

@@ -112,8 +112,9 @@ fn requests_share_the_ticks_and_take_nothing_from_each_other() {
         let duration = profile.metadata.duration.unwrap().as_secs_f64();
         assert!((asked..*took).contains(&duration), "{asked} s: {duration} s of {took} s");
         assert_eq!(functions(profile), BOTH);
-        // No thread has more CPU time than there was time, but for what its first tick stands for.
-        let most = TENANTS.len() as f64 * (duration + 1.65 / 997.0);
+        // No thread has more CPU time than there was time, but for what its first tick stands for: a period, or more if the
+        // machine was away for a moment.
+        let most = TENANTS.len() as f64 * (duration + 1.65 / 997.0 + 0.01);
         let weight = profile.total().weight as f64 / 1e9;
         assert!(weight > 0.0 && weight <= most, "{asked} s: {weight} s");
         assert!(own.total().weight >= profile.total().weight);
