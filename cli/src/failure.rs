@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     #[error("`{}` has no ending that names a format; use {known}", path.display())]
     OutputFormat { path: PathBuf, known: String },
 
+    #[error("`-o -` would mix the profile with {other} on standard output; name a file")]
+    StandardOutput { other: &'static str },
+
     #[error("cannot write to standard output: {source}")]
     Print { source: io::Error },
 

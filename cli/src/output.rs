@@ -71,6 +71,14 @@ impl Output {
         Ok(Self { path: path.into(), format, file, is_standard, orientation, is_blank })
     }
 
+    /// Refuses standard output where something else belongs there.
+    pub(crate) fn not_standard(outputs: &[Self], other: &'static str) -> Result<(), Failure> {
+        match outputs.iter().any(Self::is_standard) {
+            true => Err(Failure::StandardOutput { other }),
+            false => Ok(()),
+        }
+    }
+
     /// Whether this is standard output, where nothing else belongs then.
     pub(crate) fn is_standard(&self) -> bool {
         self.is_standard

@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     let profiler = Arc::new(Profiler::new(options)?);
     let sources = Sources::new(&arguments.outputs.source_directories)?;
     let outputs = Output::open_all(&arguments.outputs.outputs, arguments.outputs.graph.orientation())?;
+    Output::not_standard(&outputs, "what the guest writes")?;
     let guest = Loaded::load(&arguments.guest, arguments.allow_precompiled)?;
     guest.register(&profiler, arguments.symbols.as_deref())?;
 

@@ -37,7 +37,7 @@ pub struct Options {
     /// The signal that interrupts threads: `SIGPROF`, `SIGVTALRM`, `SIGALRM`, `SIGUSR1`, `SIGUSR2`, `SIGURG`, `SIGWINCH`,
     /// `SIGIO`, `SIGPWR`, `SIGSTKFLT` or `SIGTRAP`. Default: `SIGPROF`.
     ///
-    /// With `SIGTRAP` a tick of a perf event costs the kernel clearly less (since Linux 5.13; see the overhead page). It is
+    /// With `SIGTRAP` a tick of a perf event costs the kernel clearly less (since Linux 5.19; see the overhead page). It is
     /// also the signal of breakpoints: a debugger stops at each tick unless told to pass it on, and a handler of the host's
     /// for breakpoints has to be installed before the profiler's, which passes on what is not its own.
     pub signal: Signal,

@@ -16,8 +16,17 @@ use wasmtime_environ::{FilePos, iterate_address_map};
 #[derive(Debug)]
 pub(crate) struct AddressMap {
     section: Box<[u8]>,
+    form: OnceLock<Form>,
+}
+
+/// What a section is.
+#[derive(Debug)]
+enum Form {
     /// All entries, of an image of a version that wrote them in words.
-    words: OnceLock<Option<Vec<Entry>>>,
+    Words(Vec<Entry>),
+    /// So many blocks.
+    Blocks(usize),
+    Damaged,
 }
 
 /// From a text offset to that of the next entry, code comes from one instruction, or from none in particular: a
@@ -36,7 +45,7 @@ type IndexEntry = [u8; 8];
 
 impl AddressMap {
     pub(crate) fn new(section: &[u8]) -> AddressMap {
-        AddressMap { section: section.into(), words: OnceLock::new() }
+        AddressMap { section: section.into(), form: OnceLock::new() }
     }
 
     /// How much memory the section takes, in bytes.
@@ -44,15 +53,26 @@ impl AddressMap {
         self.section.len()
     }
 
-    fn words(&self) -> Option<&[Entry]> {
-        self.words.get_or_init(|| entries_in_words(&self.section)).as_deref()
+    fn form(&self) -> &Form {
+        self.form.get_or_init(|| match entries_in_words(&self.section) {
+            Some(words) => Form::Words(words),
+            None => block_count(&self.section).map_or(Form::Damaged, Form::Blocks),
+        })
     }
 
-    /// The index of the blocks, and the bytes that it points into. Behind the numbers of entries and of blocks.
+    fn words(&self) -> Option<&[Entry]> {
+        match self.form() {
+            Form::Words(words) => Some(words),
+            _ => None,
+        }
+    }
+
+    /// The index of the blocks, and the bytes that it points into.
     fn blocks(&self) -> Option<(&[IndexEntry], &[u8])> {
-        let count = self.section.get(4..8)?.try_into().ok().map(u32::from_le_bytes)?;
-        let (index, bodies) = self.section[8..].split_at_checked(8 * usize::try_from(count).ok()?)?;
-        Some((index.as_chunks().0, bodies))
+        match self.form() {
+            Form::Blocks(count) => split_blocks(&self.section, *count),
+            _ => None,
+        }
     }
 
     /// How many blocks there are. Entries in words are taken as blocks as well.
@@ -97,11 +117,9 @@ impl AddressMap {
     /// A section that has only one block, so that Wasmtime's own decoder decodes it.
     fn section_of(&self, block: usize) -> Option<Vec<u8>> {
         let (index, bodies) = self.blocks()?;
-        let position =
-            |entry: &IndexEntry| u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]) as usize;
         let entry = index.get(block)?;
-        let end = index.get(block + 1).map_or(bodies.len(), position);
-        let body = bodies.get(position(entry)..end)?;
+        let end = index.get(block + 1).map_or(bodies.len(), block_position);
+        let body = bodies.get(block_position(entry)..end)?;
         // As many entries as there are, one block, which starts where the index ends.
         Some([&u32::MAX.to_le_bytes()[..], &1_u32.to_le_bytes(), &entry[..4], &[0; 4], body].concat())
     }
@@ -213,6 +231,26 @@ impl AddressMap {
     }
 }
 
+/// The index of so many blocks, and the bytes that it points into. Behind the numbers of entries and of blocks.
+fn split_blocks(section: &[u8], count: usize) -> Option<(&[IndexEntry], &[u8])> {
+    let (index, bodies) = section.get(8..)?.split_at_checked(count.checked_mul(size_of::<IndexEntry>())?)?;
+    Some((index.as_chunks().0, bodies))
+}
+
+/// How many blocks a section has; `None` if they do not lie one behind the other. If they could overlap, a small section
+/// would hold far more than it has bytes.
+fn block_count(section: &[u8]) -> Option<usize> {
+    let count = section.get(4..8)?.try_into().ok().map(u32::from_le_bytes)? as usize;
+    let (index, bodies) = split_blocks(section, count)?;
+    let is_inside = index.last().is_none_or(|entry| block_position(entry) <= bodies.len());
+    (is_inside && index.is_sorted_by_key(block_position)).then_some(count)
+}
+
+/// Where a block's entries lie behind the index.
+fn block_position([.., a, b, c, d]: &IndexEntry) -> usize {
+    u32::from_le_bytes([*a, *b, *c, *d]) as usize
+}
+
 /// The text offset that a block starts with.
 fn block_start([a, b, c, d, ..]: &IndexEntry) -> u32 {
     u32::from_le_bytes([*a, *b, *c, *d])
@@ -262,6 +300,21 @@ mod tests {
         let longer = [bytes.as_slice(), &[0; 4]].concat();
         for other in [&bytes[..bytes.len() - 4], &longer, &section(&[2, 5, 4, 1, 1])] {
             assert!(entries_in_words(other).is_none());
+        }
+    }
+
+    /// A section of 16 MB whose blocks each were nearly all of it kept a thread busy for hours.
+    #[test]
+    fn blocks_that_overlap_are_damage() {
+        let map = |positions: [u32; 3]| {
+            let index: Vec<u32> =
+                [0, 8, 16].into_iter().zip(positions).flat_map(|(text, at)| [text, at]).collect();
+            AddressMap::new(&[section(&[&[384, 3][..], &index].concat()), vec![0; 12]].concat())
+        };
+        assert_eq!(map([0, 4, 8]).block_count(), 3);
+        for overlapping in [[0, 8, 4], [0, 4, 13], [12, 0, 12]] {
+            assert_eq!(map(overlapping).block_count(), 0, "{overlapping:?}");
+            assert_eq!(map(overlapping).find(function(0, 100), 9), None);
         }
     }
 

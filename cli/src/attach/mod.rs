@@ -36,6 +36,9 @@ pub(crate) fn attach(arguments: &Attach) -> Result<u8, Failure> {
 
     let sources = Sources::new(&arguments.outputs.source_directories)?;
     let outputs = Output::open_all(&arguments.outputs.outputs, arguments.outputs.graph.orientation())?;
+    if arguments.live {
+        Output::not_standard(&outputs, "the view")?;
+    }
     let attached = Arc::new(Attached::start(arguments)?);
     let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));
     let is_over = || {

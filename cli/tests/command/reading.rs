@@ -190,6 +190,14 @@ fn folded_stacks_go_to_standard_output() {
     let other = folder.path("a.collapsed");
     read("report", &path, &["-q", "-o", other.to_str().unwrap()]);
     assert_eq!(std::fs::read_to_string(&other).unwrap(), expected);
+    // The guest's own output is there.
+    let outcome = finish(flamewalk_run().args(["-o", "-"]).arg(Guest::KnownAnswer.path()));
+    assert_eq!((outcome.status, &outcome.stdout[..]), (Some(125), ""));
+    assert!(
+        outcome.stderr.contains("would mix the profile with what the guest writes"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 /// Standard input, and a reader of standard output that has seen enough.

@@ -193,8 +193,12 @@ impl Matcher<'_> {
     fn by_position(&mut self) -> bool {
         let groups = self.groups(|_, _, function| function.body_but_constants());
         let mut pairs = Vec::new();
+        let mut moves_of = HashMap::new();
         for ((kind, module, _), [bases, news]) in groups {
-            let moves = self.moves(kind, module);
+            if bases.is_empty() || news.is_empty() {
+                continue;
+            }
+            let moves = moves_of.entry((kind, module.clone())).or_insert_with(|| self.moves(kind, module));
             let fit = |base: usize, new: usize| {
                 let (base, new) = (self.base.get(base), self.new.get(new));
                 let (Some(from), Some(to)) = (base.index(), new.index()) else { return false };
@@ -233,6 +237,9 @@ impl Matcher<'_> {
     fn by_source(&mut self) {
         let files = self.groups(|_, _, function| main_file(function).map(|(file, _)| file));
         for ((kind, module, file), [bases, news]) in files {
+            if bases.is_empty() || news.is_empty() {
+                continue;
+            }
             let shifts = self.shifts(kind, module, &file);
             let shifted: Vec<(usize, [i64; 2])> = bases
                 .iter()

@@ -297,9 +297,11 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: Visit> StackWalk<'_, A, M, 
                 }
                 let exit_fp = self.word(address, activation.saved.exit_fp)?;
                 let exit_pc = self.word(address, activation.saved.exit_pc)?;
+                // Frames of the host's lie around that are linked in the same way, but return to the host.
                 let is_exit = (frame..entry_fp).contains(&exit_fp)
                     && exit_fp.is_multiple_of(A::FRAME_ALIGNMENT)
-                    && self.word(exit_fp, A::RETURN_ADDRESS_OFFSET) == Some(exit_pc);
+                    && self.word(exit_fp, A::RETURN_ADDRESS_OFFSET) == Some(exit_pc)
+                    && exit_pc.checked_sub(1).is_some_and(|call| self.table.image(call).is_some());
                 is_exit.then_some(ExitState { exit_fp, exit_pc, entry_fp })
             },
         )

@@ -1,7 +1,7 @@
 //! Perf events: a tick each period of something that the kernel or the processor counts.
 //!
 //! The event signals its thread on each overflow: as a file does (`F_SETSIG`, `F_SETOWN_EX`), or, if the signal is
-//! `SIGTRAP`, by itself (`sigtrap`, since Linux 5.13). A file's signal is sent from an interrupt of its own, which the
+//! `SIGTRAP`, by itself (`sigtrap`, see [`TRAP_SINCE`]). A file's signal is sent from an interrupt of its own, which the
 //! kernel raises for that; `sigtrap` is on the way back from the interrupt that counted. Overflows also leave a record in a
 //! small buffer shared with the kernel, with the time and the event's count at that moment. From the records the
 //! handler learns, without a system call, how many overflows a signal stands for (signals of one number merge)
@@ -24,6 +24,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::signal::Signal;
+use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
 use perf_event_open::config::{
     Clock, Cpu, OnExecve, Opts, Priv, Proc, RecordIdFormat, SampleFormat, SampleOn, SigData, WakeUp, WakeUpOn,
@@ -76,6 +77,10 @@ impl std::fmt::Debug for PerfSource {
 impl PerfSource {
     /// Whether the kernel opens the event for this thread.
     pub(super) fn probe(event: PerfEvent, rate: u32, user_only: bool, signal: Signal) -> io::Result<()> {
+        if signal == Signal::SIGTRAP && kernel_version() < Some(TRAP_SINCE) {
+            let (major, minor) = TRAP_SINCE;
+            return Err(io::Error::other(format!("with SIGTRAP they need Linux {major}.{minor}")));
+        }
         open_counter(event, rate, user_only, trap(signal), 0).map(drop)
     }
 
@@ -168,6 +173,17 @@ impl PerfSource {
         };
         Some(Ticks { count: overflows.number, weight, time })
     }
+}
+
+/// The first Linux whose events may send `SIGTRAP`. From 5.13 on they could, but ended the process if the thread blocked it at
+/// that moment, as it does in the signal's own handler.
+const TRAP_SINCE: (u32, u32) = (5, 19);
+
+/// Major and minor number of the kernel's version; `None` if it does not say.
+fn kernel_version() -> Option<(u32, u32)> {
+    let name = uname().ok()?;
+    let mut numbers = name.release().to_str()?.split(|char: char| !char.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// What an event carries that sends `signal` by itself: a number that no other of this process does.

@@ -45,16 +45,20 @@ fn code() -> Vec<u8> {
 
 /// The frames and the end of a walk from `pc` with the frame pointer at the bottom of `words`.
 fn ends(pc: usize, words: &[usize], limit: usize) -> (Vec<Frame>, WalkEnd) {
+    // The entry trampoline's frame is the one before its return address.
+    let entry = words.windows(2).find(|pair| pair[1] == in_body(ENTRY)).map_or(0, |pair| pair[0]);
+    let exit = ExitState { entry_fp: entry, ..ExitState::default() };
+    ends_in(Activation { exit, ..crate::ACTIVATION }, pc, words, limit)
+}
+
+/// As [`ends`], in an activation that is above all of the words.
+fn ends_in(activation: Activation, pc: usize, words: &[usize], limit: usize) -> (Vec<Frame>, WalkEnd) {
     let (functions, bytes) = (table(), code());
     let images = [CodeImage::new(CODE..CODE + bytes.len(), &functions)];
     let memory = CopiedMemory { stack_start: STACK, words, code_start: CODE, code_bytes: &bytes };
     let registers = Registers { pc, sp: STACK, fp: STACK, lr: 0 };
     let mut frames = vec![];
-    // The entry trampoline's frame is the one before its return address.
-    let entry = words.windows(2).find(|pair| pair[1] == in_body(ENTRY)).map_or(0, |pair| pair[0]);
-    let exit = ExitState { entry_fp: entry, ..ExitState::default() };
-    let address = STACK + 0x800;
-    let activation = Activation { address, exit, ..crate::ACTIVATION };
+    let activation = Activation { address: STACK + 0x800, ..activation };
     let thread = Thread {
         memory: &memory,
         table: CodeTable::new(&images, 1),
@@ -78,6 +82,23 @@ fn entry_trampoline() {
     assert_eq!(ends(in_body(GUEST), &words, 2), (vec![HERE, CALLER], WalkEnd::EntryTrampoline));
     assert_eq!(ends(in_body(ENTRY), &words, 9), (vec![], WalkEnd::EntryTrampoline));
     assert_eq!(ends(1, &words, 9), (vec![], WalkEnd::EntryTrampoline));
+}
+
+/// A guest that the host had entered from a host call has ended, and the host has not yet put back where the outer one was
+/// left. It was looked for among the words of the host's frames, where two that were linked like guests' were taken for it.
+#[test]
+fn frames_of_the_host_are_not_taken_for_where_a_guest_was_left() {
+    let at = |index: usize| STACK + 8 * index;
+    let mut words = [0; 24];
+    // Kept by the host: first a frame of its own, then the guest's.
+    words[4..7].copy_from_slice(&[at(12), 0x1234, at(16)]);
+    words[8..11].copy_from_slice(&[at(16), in_body(GUEST), at(20)]);
+    words[13] = 0x1234;
+    words[16..20].copy_from_slice(&[at(18), in_body(GUEST), at(20), in_body(ENTRY)]);
+    let exit = ExitState { entry_fp: at(2), ..ExitState::default() };
+    let activation = Activation { exit, entering_frame: at(4), ..crate::ACTIVATION };
+    let (frames, end) = ends_in(activation, 1, &words, 9);
+    assert_eq!((frames, end), (vec![Frame::HostCall(0), CALLER], WalkEnd::EntryTrampoline));
 }
 
 #[test]
