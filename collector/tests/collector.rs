@@ -32,7 +32,7 @@ impl Rig {
         };
         let mut options = Options::default();
         // Drained when something is asked for.
-        options.drain_interval = Duration::from_secs(3_600);
+        options.drain_interval = Some(Duration::from_secs(3_600));
         let registry = Arc::new(CodeRegistry::default());
         let host = HostSymbolizer::new(vec![object]);
         let collector = Arc::new(Collector::start(registry, Arc::clone(&labels), host, &options).unwrap());

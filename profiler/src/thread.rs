@@ -16,7 +16,7 @@ use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::cycles;
 use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{Frame, Header, MIXED_LABELS};
+use flamewalk_handler::record::{Frame, HEADER_WORDS, Header, MIXED_LABELS};
 use flamewalk_handler::recorder::{Recorder, Visit};
 use flamewalk_handler::registry::Reader;
 use flamewalk_handler::ring::Full;
@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::layout::ActivationList;
 use crate::shared::Shared;
 use crate::signal;
-use crate::source::{SignalInfo, Source, Ticks};
+use crate::source::{Plan, SignalInfo, Source, Ticks};
 
 /// What a thread has while a session runs.
 #[derive(Debug)]
@@ -39,6 +39,14 @@ pub(crate) struct Armed {
     pub(crate) frame_limit: usize,
     /// What native frames of the host are found with, if they are wanted. Belongs to the thread's handler.
     pub(crate) host: Option<UnsafeCell<HostFrames>>,
+}
+
+impl Armed {
+    /// Has the ring be drained as often as ticks of `plan` can make it necessary.
+    pub(crate) fn expect(&self, plan: &Plan) {
+        let record_words = HEADER_WORDS.saturating_add(self.frame_limit) as u64;
+        self.channel.expect(plan.most_ticks_per_second().saturating_mul(record_words));
+    }
 }
 
 /// A thread that enters guests of attached stores.
@@ -104,10 +112,10 @@ impl Thread {
         started
     }
 
-    /// Runs `act` with the event source, if the thread is armed. To be called under the session's lock.
-    pub(crate) fn with_source<R>(&self, act: impl FnOnce(&Source) -> R) -> Option<R> {
+    /// Runs `act` with what the thread is armed with, if it is. To be called under the session's lock.
+    pub(crate) fn with_armed<R>(&self, act: impl FnOnce(&Armed) -> R) -> Option<R> {
         // SAFETY: null or made by `arm`; freed only by `disarm`, which the session's lock keeps from running now.
-        unsafe { self.armed.load(Ordering::Acquire).as_ref() }.map(|armed| act(&armed.source))
+        unsafe { self.armed.load(Ordering::Acquire).as_ref() }.map(act)
     }
 
     /// Ends sampling. To be called under the session's lock, or by the thread's last owner. When this returns, the

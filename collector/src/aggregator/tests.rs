@@ -103,7 +103,7 @@ impl Aggregated {
 }
 
 fn options(max_stack_bytes: usize, max_sums: usize) -> Options {
-    Options { drain_interval: Duration::ZERO, max_stack_bytes, max_sums }
+    Options { drain_interval: None, max_stack_bytes, max_sums }
 }
 
 fn stack_of(one: &One) -> String {

@@ -44,7 +44,7 @@ fn what_does_not_fit_into_the_ring_is_counted() {
     let guest = KnownAnswer::compile();
     let mut options = options("cpu", 4_999);
     options.ring_words = 256;
-    options.collector.drain_interval = Duration::from_secs(3_600);
+    options.collector.drain_interval = Some(Duration::from_secs(3_600));
     let profiler = Profiler::new(options).unwrap();
     guest.register(&profiler);
     let (mut store, run) = guest.instantiate(|| {});
