@@ -103,9 +103,8 @@ impl Collector {
         let (messages, inbox) = crossbeam_channel::unbounded();
         let arrivals = Arc::<Arrivals>::default();
         let mut session = Session::new(registry, labels, host, Arc::clone(&arrivals), options);
-        let thread = std::thread::Builder::new()
-            .name("flamewalk".into())
-            .spawn(move || session.run(&inbox))?;
+        let thread =
+            std::thread::Builder::new().name("flamewalk".into()).spawn(move || session.run(&inbox))?;
         Ok(Self { messages: Some(messages), arrivals, thread: Some(thread), windows: AtomicU64::new(0) })
     }
 

@@ -3,7 +3,7 @@
 //! A [`Thread`] is made when a thread first enters a guest of an attached store, and goes when the thread ends.
 //! While a session runs it is *armed*: it has an event source, a ring and counters.
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
@@ -372,6 +372,9 @@ struct Current(RefCell<Option<Arc<Thread>>>);
 
 thread_local! {
     static CURRENT: Current = const { Current(RefCell::new(None)) };
+    /// What the calling thread's [`Thread`] is of; null if there is none. Without a destructor, so that it takes a load to
+    /// read it.
+    static KNOWN: Cell<*const Shared> = const { Cell::new(ptr::null()) };
 }
 
 impl Drop for Current {
@@ -383,6 +386,7 @@ impl Drop for Current {
 impl Current {
     fn replace(&self, thread: Option<Arc<Thread>>) {
         let pointer = thread.as_ref().map_or(ptr::null(), Arc::as_ptr);
+        KNOWN.set(thread.as_ref().map_or(ptr::null(), |thread| Arc::as_ptr(&thread.shared)));
         let before = self.0.replace(thread);
         if let Some(before) = &before {
             before.shared.remove_thread(before);
@@ -415,6 +419,12 @@ pub(crate) fn with_current<R>(
         Ok(current.0.borrow().as_deref().map(act))
     };
     CURRENT.try_with(with).unwrap_or(Ok(None))
+}
+
+/// Whether the calling thread is known to this profiler, or, in a forked process, was to its parent's.
+#[inline]
+pub(crate) fn is_known(shared: &Arc<Shared>) -> bool {
+    KNOWN.get() == Arc::as_ptr(shared)
 }
 
 /// Makes the calling thread known to this profiler, if it is not yet.

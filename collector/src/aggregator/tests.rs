@@ -1,7 +1,6 @@
 //! The aggregate against a list of all samples.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use flamewalk_handler::record::Header;
 use flamewalk_handler::walk::WalkEnd;

@@ -182,6 +182,23 @@ fn summarize(
     }
 }
 
+/// By which part of its time a guest is slower for what no profiler that is told of its ticks and its threads as
+/// flamewalk is does without, round by round: a handler that returns at once, and, if it was measured as well, a call hook
+/// that does.
+pub fn floor(
+    measurements: &[Measurement],
+    guest: Guest,
+    asynchronous: bool,
+    rate: u32,
+) -> Option<Vec<f64>> {
+    let of = |peer| find(measurements, guest, asynchronous, (peer, rate));
+    let handler = &of(Peer::EmptyHandler)?.slowdowns;
+    Some(match of(Peer::EmptyHook) {
+        Some(hook) => handler.iter().zip(&hook.slowdowns).map(|(handler, hook)| handler + hook).collect(),
+        None => handler.clone(),
+    })
+}
+
 /// The measurement of a guest under a profiler at a rate, if it was made.
 pub fn find(
     measurements: &[Measurement],
