@@ -139,9 +139,8 @@ impl Session {
             return Duration::ZERO;
         }
         self.admit();
-        let times = self.channels.iter().map(|sampled| sampled.channel.time_to_half_full());
-        let needed = times.fold(LONGEST_INTERVAL, Duration::min).max(SHORTEST_INTERVAL);
-        let interval = self.options.drain_interval.unwrap_or(needed);
+        let needed = || needed_interval(self.channels.iter().map(|sampled| &*sampled.channel));
+        let interval = self.options.drain_interval.unwrap_or_else(needed);
         // A deadline, not a time-out: messages that keep coming must not put the draining off.
         interval.saturating_sub(self.last_drain.elapsed())
     }
@@ -327,6 +326,11 @@ impl Session {
     }
 }
 
+/// How often rings have to be drained so that none is more than half full.
+fn needed_interval<'c>(channels: impl Iterator<Item = &'c Channel>) -> Duration {
+    channels.map(Channel::time_to_half_full).fold(LONGEST_INTERVAL, Duration::min).max(SHORTEST_INTERVAL)
+}
+
 fn tally_of(sample: &Sample<'_>) -> Tally {
     Tally { samples: u64::from(sample.header.ticks), weight: sample.header.weight }
 }
@@ -335,4 +339,29 @@ fn tally_of(sample: &Sample<'_>) -> Tally {
 fn monotonic_time() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(ring_words: usize, words_per_second: u64) -> Channel {
+        let channel = Channel::new(ring_words, std::process::id().cast_signed(), || ());
+        channel.expect(words_per_second);
+        channel
+    }
+
+    /// Stacks of 1,024 frames at 9,997 Hz overflowed the default ring when it was drained each 20 ms.
+    #[test]
+    fn the_ring_that_fills_fastest_decides_within_bounds() {
+        let interval = |channels: &[Channel]| needed_interval(channels.iter());
+        let ring_words = 1 << 17;
+        let [slow, fast] = [997, 9_997].map(|ticks| ticks * (6 + 1_024));
+        assert_eq!(interval(&[]), LONGEST_INTERVAL);
+        assert_eq!(interval(&[channel(ring_words, 0)]), LONGEST_INTERVAL);
+        assert_eq!(interval(&[channel(ring_words, slow)]).as_millis(), 63);
+        assert_eq!(interval(&[channel(ring_words, slow), channel(ring_words, fast)]).as_micros(), 6_364);
+        assert_eq!(interval(&[channel(2 * ring_words, slow)]), LONGEST_INTERVAL);
+        assert_eq!(interval(&[channel(ring_words / 64, fast)]), SHORTEST_INTERVAL);
+    }
 }
