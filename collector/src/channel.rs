@@ -53,9 +53,11 @@ impl Channel {
         }
     }
 
-    /// States the most words that will be written to the ring in a second. Before it is said of a channel that has been
-    /// added, or if its writer can say when the ring is half full ([`Collector::drain_soon`]), it need not be known.
+    /// States the most words that will be written to the ring in a second, which decides how often it is drained: before
+    /// the channel is added, or before [`Collector::follow_expectations`]. Who writes to it need not state that if it says
+    /// when the ring is half full ([`Collector::drain_soon`]).
     ///
+    /// [`Collector::follow_expectations`]: crate::Collector::follow_expectations
     /// [`Collector::drain_soon`]: crate::Collector::drain_soon
     pub fn expect(&self, words_per_second: u64) {
         // Adding the channel, or waking the collector, orders it.

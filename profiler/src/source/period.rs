@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 /// A stretch has at least this many ticks, of which the last one's rest is cut off by the next stretch: on average
 /// half a tick of this many.
 const MIN_TICKS: u32 = 8;
-/// A stretch is at least this long: to change a timer is to interrupt the processor that its thread runs on.
+/// A stretch is at least this long: to change a timer is to interrupt the processor that its thread runs on. That stretches
+/// have more ticks does not make samples more alike, on average over the periods that can be drawn: the longer one is, the
+/// fewer periods agree with the guest's for all of it.
 const MIN_STRETCH: Duration = Duration::from_millis(20);
 /// The shortest period as a share of the mean; the longest is three times that. Stretches are of equal time, so that
 /// the rate is the mean of 1/period, which is ln 3 / (longest - shortest): with this, just the rate that was asked for.
