@@ -43,8 +43,7 @@ fn slowdowns(measurements: &[Measurement], rate: u32) -> Vec<Found> {
             found.push(Found {
                 guest: name(guest, asynchronous),
                 estimate: Estimate::of(&ours.slowdowns).filter(|estimate| estimate.is_telling()),
-                floor: floor(measurements, guest, asynchronous, rate)
-                    .and_then(|floor| Estimate::of(&floor)),
+                floor: floor(measurements, guest, asynchronous, rate).and_then(|floor| Estimate::of(&floor)),
             });
         }
     }
