@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use flamewalk_handler::ring::{Ring, Word};
 use flamewalk_handler::statistics::Counters;
@@ -15,6 +17,8 @@ pub struct Channel {
     pub counters: Counters,
     /// The thread.
     pub thread: Thread,
+    /// The most that is written to the ring in a second.
+    words_per_second: AtomicU64,
     on_drain: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -40,7 +44,32 @@ impl Channel {
     /// As [`Channel::new`], for a thread that is known by what is given: one of another process.
     pub fn of(ring_words: usize, thread: Thread, on_drain: impl Fn() + Send + Sync + 'static) -> Self {
         let words: Box<[Word]> = (0..ring_words).map(|_| Word::default()).collect();
-        Self { ring: Ring::new(words), counters: Counters::default(), thread, on_drain: Box::new(on_drain) }
+        Self {
+            ring: Ring::new(words),
+            counters: Counters::default(),
+            thread,
+            words_per_second: AtomicU64::new(0),
+            on_drain: Box::new(on_drain),
+        }
+    }
+
+    /// States the most words that will be written to the ring in a second, which decides how often it is drained: before
+    /// the channel is added, or before [`Collector::follow_expectations`]. Who writes to it need not state that if it says
+    /// when the ring is half full ([`Collector::drain_soon`]).
+    ///
+    /// [`Collector::follow_expectations`]: crate::Collector::follow_expectations
+    /// [`Collector::drain_soon`]: crate::Collector::drain_soon
+    pub fn expect(&self, words_per_second: u64) {
+        // Adding the channel, or waking the collector, orders it.
+        self.words_per_second.store(words_per_second, Ordering::Relaxed);
+    }
+
+    /// How long it takes at least until an empty ring is half full.
+    pub(crate) fn time_to_half_full(&self) -> Duration {
+        let half = self.ring.capacity() as u64 / 2;
+        let words_per_second = self.words_per_second.load(Ordering::Relaxed);
+        let nanoseconds = half.saturating_mul(1_000_000_000).checked_div(words_per_second);
+        nanoseconds.map_or(Duration::MAX, Duration::from_nanos)
     }
 
     pub(crate) fn drained(&self) {

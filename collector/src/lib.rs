@@ -19,6 +19,7 @@ mod collector;
 mod frame_table;
 mod labels;
 mod merge;
+mod session;
 mod stack_tree;
 mod sums;
 mod symbols;

@@ -1,8 +1,8 @@
 //! A collector, its thread and all, against a count of everything that was written into the rings.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use flamewalk_collector::{Channel, Collector, Extent, LabelTable, Options, Sampling, Window};
@@ -32,7 +32,7 @@ impl Rig {
         };
         let mut options = Options::default();
         // Drained when something is asked for.
-        options.drain_interval = Duration::from_secs(3_600);
+        options.drain_interval = Some(Duration::from_secs(3_600));
         let registry = Arc::new(CodeRegistry::default());
         let host = HostSymbolizer::new(vec![object]);
         let collector = Arc::new(Collector::start(registry, Arc::clone(&labels), host, &options).unwrap());
@@ -82,6 +82,21 @@ fn tick(channel: &Channel, fate: Fate, address: usize, labels: u64, weight: u64)
         record.commit();
     }
     channel.counters.count(fate, 1, weight);
+}
+
+/// Who writes outside of a signal handler asks for it when a ring is half full.
+#[test]
+fn rings_are_drained_soon_if_asked_for() {
+    let rig = Rig::new();
+    let (drained, has_drained) = mpsc::channel();
+    let thread = rig.thread_with(move || _ = drained.send(()));
+    assert!(!thread.ring.is_half_full());
+    while !thread.ring.is_half_full() {
+        tick(&thread, Fate::Delivered, 1, 0, 1);
+    }
+    rig.collector.drain_soon();
+    // It would be in an hour otherwise.
+    has_drained.recv_timeout(Duration::from_secs(60)).unwrap();
 }
 
 #[derive(Clone, Debug)]

@@ -33,7 +33,7 @@ fn most_in_use(bound: usize, stack: impl Fn(u64, &mut Vec<usize>)) -> usize {
     let code = std::iter::once(0..1 << 50).collect();
     let object = HostObject { name: "host".into(), path: None, bias: 0, code, build_id: None };
     let mut options = Options::default();
-    options.drain_interval = Duration::from_secs(3_600);
+    options.drain_interval = Some(Duration::from_secs(3_600));
     (options.max_stack_bytes, options.max_sums) = (bound, usize::MAX);
     let host = HostSymbolizer::new(vec![object]);
     let (registry, labels) = (Arc::new(CodeRegistry::default()), Arc::new(LabelTable::default()));

@@ -31,8 +31,8 @@ pub struct Options {
     /// Needs unwind information in the host's binary, which Rust's have unless built without; names and lines need its
     /// symbols and debug information.
     pub host_frames: bool,
-    /// Size of each thread's ring, in words of 8 bytes; rounded down to a power of two. Default:
-    /// [`defaults::RING_WORDS`].
+    /// Size of each thread's ring, in words of 8 bytes; rounded down to a power of two. The smaller it is for the rate and
+    /// the frame limit, the more often the collector's thread wakes up to drain it. Default: [`defaults::RING_WORDS`].
     pub ring_words: usize,
     /// The signal that interrupts threads: `SIGPROF`, `SIGVTALRM`, `SIGALRM`, `SIGUSR1`, `SIGUSR2`, `SIGURG`, `SIGWINCH`,
     /// `SIGIO`, `SIGPWR`, `SIGSTKFLT` or `SIGTRAP`. Default: `SIGPROF`.

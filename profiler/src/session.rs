@@ -100,9 +100,10 @@ impl Session {
             let vary = Arc::downgrade(&source);
             let on_drain = move || vary.upgrade().iter().for_each(|source| source.vary_period());
             let channel = Arc::new(Channel::new(options.ring_words, thread.id, on_drain));
-            self.collector.add(Arc::clone(&channel));
             let host = self.host.clone().map(|code| UnsafeCell::new(HostFrames::new(code)));
             let armed = Armed { source, channel, frame_limit: options.frame_limit, host };
+            armed.expect(&self.plan);
+            self.collector.add(Arc::clone(&armed.channel));
             thread.arm(armed, self.is_paused)
         });
         if let Err(error) = armed {
@@ -123,7 +124,7 @@ impl Session {
         change: impl Fn(&crate::source::Source) -> Result<(), Error>,
     ) {
         for thread in threads {
-            if let Some(Err(error)) = thread.with_source(&change) {
+            if let Some(Err(error)) = thread.with_armed(|armed| change(&armed.source)) {
                 self.note(format!("thread {} is not sampled as asked: {error}", thread.id));
             }
         }
@@ -132,7 +133,7 @@ impl Session {
     pub(crate) fn pause(&mut self, threads: &[Arc<Thread>]) {
         if !std::mem::replace(&mut self.is_paused, true) {
             self.windows.values_mut().for_each(|window| window.timeline.set_paused(true));
-            threads.iter().for_each(|thread| _ = thread.with_source(|source| source.stop()));
+            threads.iter().for_each(|thread| _ = thread.with_armed(|armed| armed.source.stop()));
             self.suspended.iter().for_each(|sampler| sampler.pause());
         }
     }
@@ -148,6 +149,9 @@ impl Session {
 
     pub(crate) fn set_rate(&mut self, rate: u32, threads: &[Arc<Thread>]) -> Result<(), Error> {
         self.plan = self.plan.at_rate(rate)?;
+        // Before there are more ticks.
+        threads.iter().for_each(|thread| _ = thread.with_armed(|armed| armed.expect(&self.plan)));
+        self.collector.follow_expectations();
         self.windows.values_mut().for_each(|window| window.timeline.set_rate(rate));
         self.change(threads, |source| source.set_rate(rate));
         self.suspended.iter().for_each(|sampler| sampler.set_rate(rate));

@@ -43,7 +43,21 @@ impl StoreHook {
 
     /// To be called from the store's call hook with what Wasmtime passes to it. Makes the calling thread known, if it is
     /// not yet: the thread that enters a guest, and the one that a suspended guest goes on on.
+    #[inline]
     pub fn call(&self, hook: CallHook) {
+        // This is on the way of every host call, of which a guest can make a hundred million a second.
+        let is_known = match hook {
+            CallHook::CallingHost => true,
+            CallHook::ReturningFromHost => thread::is_known(&self.shared),
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => false,
+        };
+        if !is_known || self.host_call.is_some() {
+            self.see(hook);
+        }
+    }
+
+    /// What a call hook is there for.
+    fn see(&self, hook: CallHook) {
         if let Some(host_call) = &self.host_call {
             self.follow(host_call, hook);
         }

@@ -31,7 +31,7 @@ use crate::source::{VaryingPeriod, monotonic_time, period_of};
 use crate::thread::Thread;
 
 /// Stores that are looked at in one tick at most. Of more, each tick takes the next ones, which then stand for all: at 1,000 Hz
-/// that is samples enough, and stacks of a hundred frames fit into the ring until it is drained.
+/// that is samples enough, and the ring holds the stacks of a thousand frames of several ticks.
 const MOST_AT_ONCE: usize = 32;
 const GUARD_BYTES: usize = 2 * size_of::<usize>();
 
@@ -171,8 +171,8 @@ impl SuspendedSampler {
             // The samples are shown as this thread's.
             let channel = Arc::new(Channel::new(ring_words, nix::unistd::gettid().as_raw(), || ()));
             collector.add(Arc::clone(&channel));
-            drop(collector);
-            Sampler { calls, channel, next: 0, words: Vec::new(), candidates: Vec::new() }.run(&inbox, rate);
+            Sampler { calls, channel, collector, next: 0, words: Vec::new(), candidates: Vec::new() }
+                .run(&inbox, rate);
         };
         let thread = std::thread::Builder::new()
             .name("suspended".into())
@@ -223,6 +223,7 @@ impl Drop for SuspendedSampler {
 struct Sampler {
     calls: Arc<HostCalls>,
     channel: Arc<Channel>,
+    collector: Arc<Collector>,
     /// Where in the list the next tick begins.
     next: usize,
     /// Guards as they were read; kept to reuse the memory, like the rest.
@@ -305,6 +306,9 @@ impl Sampler {
             Fate::Lost(LossCause::RingFull)
         };
         self.channel.counters.count(fate, 1, weight);
+        if self.channel.ring.is_half_full() {
+            self.collector.drain_soon();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A [`Thread`] is made when a thread first enters a guest of an attached store, and goes when the thread ends.
 //! While a session runs it is *armed*: it has an event source, a ring and counters.
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::cycles;
 use flamewalk_handler::host::{HostUnwinder, NoHostFrames};
 use flamewalk_handler::memory::LiveStack;
-use flamewalk_handler::record::{Frame, Header, MIXED_LABELS};
+use flamewalk_handler::record::{Frame, HEADER_WORDS, Header, MIXED_LABELS};
 use flamewalk_handler::recorder::{Recorder, Visit};
 use flamewalk_handler::registry::Reader;
 use flamewalk_handler::ring::Full;
@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::layout::ActivationList;
 use crate::shared::Shared;
 use crate::signal;
-use crate::source::{SignalInfo, Source, Ticks};
+use crate::source::{Plan, SignalInfo, Source, Ticks};
 
 /// What a thread has while a session runs.
 #[derive(Debug)]
@@ -39,6 +39,14 @@ pub(crate) struct Armed {
     pub(crate) frame_limit: usize,
     /// What native frames of the host are found with, if they are wanted. Belongs to the thread's handler.
     pub(crate) host: Option<UnsafeCell<HostFrames>>,
+}
+
+impl Armed {
+    /// Has the ring be drained as often as ticks of `plan` can make it necessary.
+    pub(crate) fn expect(&self, plan: &Plan) {
+        let record_words = HEADER_WORDS.saturating_add(self.frame_limit) as u64;
+        self.channel.expect(plan.most_ticks_per_second().saturating_mul(record_words));
+    }
 }
 
 /// A thread that enters guests of attached stores.
@@ -104,10 +112,10 @@ impl Thread {
         started
     }
 
-    /// Runs `act` with the event source, if the thread is armed. To be called under the session's lock.
-    pub(crate) fn with_source<R>(&self, act: impl FnOnce(&Source) -> R) -> Option<R> {
+    /// Runs `act` with what the thread is armed with, if it is. To be called under the session's lock.
+    pub(crate) fn with_armed<R>(&self, act: impl FnOnce(&Armed) -> R) -> Option<R> {
         // SAFETY: null or made by `arm`; freed only by `disarm`, which the session's lock keeps from running now.
-        unsafe { self.armed.load(Ordering::Acquire).as_ref() }.map(|armed| act(&armed.source))
+        unsafe { self.armed.load(Ordering::Acquire).as_ref() }.map(act)
     }
 
     /// Ends sampling. To be called under the session's lock, or by the thread's last owner. When this returns, the
@@ -364,6 +372,9 @@ struct Current(RefCell<Option<Arc<Thread>>>);
 
 thread_local! {
     static CURRENT: Current = const { Current(RefCell::new(None)) };
+    /// What the calling thread's [`Thread`] is of; null if there is none. Without a destructor, so that it takes a load to
+    /// read it.
+    static KNOWN: Cell<*const Shared> = const { Cell::new(ptr::null()) };
 }
 
 impl Drop for Current {
@@ -375,6 +386,7 @@ impl Drop for Current {
 impl Current {
     fn replace(&self, thread: Option<Arc<Thread>>) {
         let pointer = thread.as_ref().map_or(ptr::null(), Arc::as_ptr);
+        KNOWN.set(thread.as_ref().map_or(ptr::null(), |thread| Arc::as_ptr(&thread.shared)));
         let before = self.0.replace(thread);
         if let Some(before) = &before {
             before.shared.remove_thread(before);
@@ -407,6 +419,12 @@ pub(crate) fn with_current<R>(
         Ok(current.0.borrow().as_deref().map(act))
     };
     CURRENT.try_with(with).unwrap_or(Ok(None))
+}
+
+/// Whether the calling thread is known to this profiler, or, in a forked process, was to its parent's.
+#[inline]
+pub(crate) fn is_known(shared: &Arc<Shared>) -> bool {
+    KNOWN.get() == Arc::as_ptr(shared)
 }
 
 /// Makes the calling thread known to this profiler, if it is not yet.

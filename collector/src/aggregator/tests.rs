@@ -1,7 +1,6 @@
 //! The aggregate against a list of all samples.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use flamewalk_handler::record::Header;
 use flamewalk_handler::walk::WalkEnd;
@@ -103,7 +102,7 @@ impl Aggregated {
 }
 
 fn options(max_stack_bytes: usize, max_sums: usize) -> Options {
-    Options { drain_interval: Duration::ZERO, max_stack_bytes, max_sums }
+    Options { drain_interval: None, max_stack_bytes, max_sums }
 }
 
 fn stack_of(one: &One) -> String {

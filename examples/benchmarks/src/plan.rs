@@ -13,8 +13,8 @@ pub const TICKED: Guest = Guest::Compute;
 
 /// What is measured together, so that it can be compared without the noise of two processes.
 const GROUPS: [(u32, &[Peer]); 6] = [
-    (USUAL, &[Peer::Nothing, Peer::EmptyHandler, Peer::Flamewalk]),
-    (HIGH, &[Peer::EmptyHandler, Peer::Flamewalk]),
+    (USUAL, &[Peer::Nothing, Peer::EmptyHandler, Peer::EmptyHook, Peer::Flamewalk]),
+    (HIGH, &[Peer::EmptyHandler, Peer::EmptyHook, Peer::Flamewalk]),
     (USUAL, &[Peer::GuestProfiler]),
     (USUAL, &[Peer::Wasmprof]),
     (USUAL, &[Peer::Perf]),

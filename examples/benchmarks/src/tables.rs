@@ -17,8 +17,15 @@ const BEGIN: &str = "<!-- The tables: written by examples/benchmarks/run. -->";
 const END: &str = "<!-- End of the tables. -->";
 
 /// The columns of the slowdown.
-const COLUMNS: [Peer; 6] =
-    [Peer::Nothing, Peer::EmptyHandler, Peer::Flamewalk, Peer::GuestProfiler, Peer::Wasmprof, Peer::Perf];
+const COLUMNS: [Peer; 7] = [
+    Peer::Nothing,
+    Peer::EmptyHandler,
+    Peer::EmptyHook,
+    Peer::Flamewalk,
+    Peer::GuestProfiler,
+    Peer::Wasmprof,
+    Peer::Perf,
+];
 
 /// The profilers that leave a result.
 const RESULTS: [Peer; 4] = [Peer::Flamewalk, Peer::GuestProfiler, Peer::Wasmprof, Peer::Perf];

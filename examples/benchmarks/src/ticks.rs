@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::guest::Guest;
-use crate::measurement::{Measurement, find};
+use crate::measurement::{Measurement, find, floor};
 use crate::peer::Peer;
 use crate::plan::{HIGH, TICKED};
 use crate::statistics::{Estimate, median};
@@ -29,27 +29,25 @@ fn median_of(slowdowns: &[f64], chosen: &[usize]) -> f64 {
 }
 
 /// Microseconds for a tick; `None` if they are not known to a quarter.
-fn microseconds(measurement: &Measurement) -> Option<Estimate> {
-    let slowdowns = &measurement.slowdowns;
+fn microseconds(slowdowns: &[f64]) -> Option<Estimate> {
     let cost = Estimate::by(slowdowns.len(), |chosen| 1e6 * seconds(median_of(slowdowns, chosen)))?;
     cost.is_known_to(0.25).then_some(cost)
 }
 
 /// What a tick of one costs over that of the other, of the same rounds if they were measured together; `None` if either is
 /// not known to a quarter.
-fn relative(ours: &Measurement, floor: &Measurement) -> Option<Estimate> {
+fn relative(ours: &[f64], floor: &[f64]) -> Option<Estimate> {
     microseconds(ours).zip(microseconds(floor))?;
-    let (ours, floor) = (&ours.slowdowns, &floor.slowdowns);
     Estimate::by(ours.len().min(floor.len()), |chosen| {
         seconds(median_of(ours, chosen)) / seconds(median_of(floor, chosen))
     })
 }
 
-/// flamewalk's tick over one with an empty handler; `None` for guests that it was not measured on, and inside if the machine
-/// is too noisy to tell.
-pub fn over_empty_handler(measurements: &[Measurement], guest: Guest) -> Option<Option<Estimate>> {
-    let of = |peer| find(measurements, guest, false, (peer, HIGH));
-    Some(relative(of(Peer::Flamewalk)?, of(Peer::EmptyHandler)?))
+/// flamewalk's tick over the [`floor`]; `None` for guests that it was not measured on, and inside if the machine is too
+/// noisy to tell.
+pub fn over_floor(measurements: &[Measurement], guest: Guest) -> Option<Option<Estimate>> {
+    let ours = find(measurements, guest, false, (Peer::Flamewalk, HIGH))?;
+    Some(relative(&ours.slowdowns, &floor(measurements, guest, false, HIGH)?))
 }
 
 fn shown(estimate: Option<Estimate>, digits: usize) -> String {
@@ -62,25 +60,30 @@ fn shown(estimate: Option<Estimate>, digits: usize) -> String {
 /// The slowdown at the high rate, and what that makes of a tick.
 pub fn by_guest(measurements: &[Measurement]) -> String {
     let mut table = Table::new(
-        "**At 9,997 Hz**, and what that makes of a tick (± half of the interval that holds it in 95 of 100 cases).",
+        "**At 9,997 Hz**, and what that makes of a tick (± half of the interval that holds it in 95 of 100 cases). The floor \
+         is an empty handler and an empty hook together: on a guest that calls the host all the time, hooks are counted as if \
+         they were ticks.",
         &[
             "guest",
             "empty handler",
+            "empty hook",
             "flamewalk",
-            "empty, µs a tick",
+            "floor, µs a tick",
             "flamewalk, µs a tick",
-            "flamewalk / empty",
+            "flamewalk / floor",
         ],
     );
     for &guest in Guest::value_variants() {
         let of = |peer| find(measurements, guest, false, (peer, HIGH));
-        let (Some(floor), Some(ours)) = (of(Peer::EmptyHandler), of(Peer::Flamewalk)) else { continue };
+        let (Some(handler), Some(ours)) = (of(Peer::EmptyHandler), of(Peer::Flamewalk)) else { continue };
+        let Some(floor) = floor(measurements, guest, false, HIGH) else { continue };
         let cells = [
-            percent(floor),
+            percent(handler),
+            of(Peer::EmptyHook).map_or_else(|| "·".to_owned(), percent),
             percent(ours),
-            shown(microseconds(floor), 1),
-            shown(microseconds(ours), 1),
-            shown(relative(ours, floor), 2),
+            shown(microseconds(&floor), 1),
+            shown(microseconds(&ours.slowdowns), 1),
+            shown(relative(&ours.slowdowns, &floor), 2),
         ];
         table.row(name(guest, false), cells);
     }
@@ -92,11 +95,13 @@ pub fn by_way(measurements: &[Measurement]) -> String {
     let title = format!("**Ways to tick**, on `{}` at 9,997 Hz.", name(TICKED, false));
     let mut table = Table::new(&title, &["", "what it is", "µs a tick", "over the empty handler"]);
     let of = |peer| find(measurements, TICKED, false, (peer, HIGH));
-    let floor = of(Peer::EmptyHandler);
+    let handler = of(Peer::EmptyHandler);
     for (peer, what) in WAYS {
         let Some(measurement) = of(peer) else { continue };
-        let factor = floor.map_or("·".to_owned(), |floor| shown(relative(measurement, floor), 2));
-        table.row(peer.title().to_owned(), [what.to_owned(), shown(microseconds(measurement), 1), factor]);
+        let slowdowns = &measurement.slowdowns;
+        let over = |handler: &Measurement| shown(relative(slowdowns, &handler.slowdowns), 2);
+        let factor = handler.map_or_else(|| "·".to_owned(), over);
+        table.row(peer.title().to_owned(), [what.to_owned(), shown(microseconds(slowdowns), 1), factor]);
     }
     table.finish()
 }

@@ -28,7 +28,7 @@ impl Rig {
     /// Drains only when it is asked for something.
     pub(crate) fn new(guest: &Sqlite, ring_words: usize) -> Self {
         let mut options = Options::default();
-        options.drain_interval = Duration::from_secs(24 * 3_600);
+        options.drain_interval = Some(Duration::from_secs(24 * 3_600));
         let (registry, labels) = (guest.registry(), Arc::new(LabelTable::default()));
         let collector = Collector::start(registry, labels, HostSymbolizer::new(Vec::new()), &options);
         let collector = Arc::new(collector.expect("a thread"));
@@ -84,14 +84,22 @@ impl Random {
 
 /// The CPU time that the collector's thread has had.
 pub(crate) fn collector_time() -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
-    let of_collector = tasks.filter_map(|task| {
+    collector_run().0
+}
+
+/// The CPU time that the collector's thread has had, and how many times it was given some.
+pub(crate) fn collector_run() -> (Duration, u64) {
+    let mut tasks = std::fs::read_dir("/proc/self/task").expect("threads");
+    let of_collector = tasks.find_map(|task| {
         let task = task.ok()?.path();
         let name = std::fs::read_to_string(task.join("comm")).ok()?;
-        // Nanoseconds on a processor come first.
+        if name.trim() != "flamewalk" {
+            return None;
+        }
+        // Nanoseconds on a processor, nanoseconds of waiting for one, and how often it was put on one.
         let schedule = std::fs::read_to_string(task.join("schedstat")).ok()?;
-        let nanoseconds = schedule.split(' ').next()?.parse().ok()?;
-        (name.trim() == "flamewalk").then(|| Duration::from_nanos(nanoseconds))
+        let mut numbers = schedule.split_whitespace().map(|number| number.parse().ok());
+        Some((Duration::from_nanos(numbers.next()??), numbers.nth(1)??))
     });
-    of_collector.sum()
+    of_collector.expect("a collector")
 }

@@ -73,6 +73,13 @@ impl<S: Deref<Target = [Word]>> Ring<S> {
         self.high_water.load(Ordering::Relaxed)
     }
 
+    /// Whether at least half of it is in use, as the producer sees it.
+    pub fn is_half_full(&self) -> bool {
+        // Only the producer writes `head`. How much is free does not order anything: `begin` looks again.
+        let used = self.head.load(Ordering::Relaxed).wrapping_sub(self.tail.load(Ordering::Relaxed));
+        used >= self.capacity().div_ceil(2)
+    }
+
     fn word(&self, position: usize) -> Option<&AtomicU64> {
         self.words.get(position & self.mask).map(|word| &word.0)
     }

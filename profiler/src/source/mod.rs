@@ -135,6 +135,11 @@ impl Plan {
         period_of(self.rate)
     }
 
+    /// The most ticks of a thread in a second, as far as the kernel keeps to what was asked for.
+    pub(crate) fn most_ticks_per_second(&self) -> u64 {
+        period::most_ticks_per_second(self.rate)
+    }
+
     /// Arms the source on a thread of this process, without starting it.
     pub(crate) fn arm(&self, thread_id: i32) -> Result<Source, Error> {
         match self.engine {

@@ -16,9 +16,18 @@ use std::time::{Duration, Instant};
 /// A stretch has at least this many ticks, of which the last one's rest is cut off by the next stretch: on average
 /// half a tick of this many.
 const MIN_TICKS: u32 = 8;
+/// A stretch is at least this long: to change a timer is to interrupt the processor that its thread runs on. That stretches
+/// have more ticks does not make samples more alike, on average over the periods that can be drawn: the longer one is, the
+/// fewer periods agree with the guest's for all of it.
+const MIN_STRETCH: Duration = Duration::from_millis(20);
 /// The shortest period as a share of the mean; the longest is three times that. Stretches are of equal time, so that
 /// the rate is the mean of 1/period, which is ln 3 / (longest - shortest): with this, just the rate that was asked for.
 const SHORTEST: f64 = 0.549_306;
+
+/// The most ticks in a second, however periods are drawn around that of `rate` Hz.
+pub(crate) fn most_ticks_per_second(rate: u32) -> u64 {
+    (f64::from(rate) / SHORTEST).ceil() as u64
+}
 
 /// When to draw a new period, and which.
 #[derive(Debug)]
@@ -44,7 +53,8 @@ impl VaryingPeriod {
 
     /// A new period in nanoseconds, if it is time for one.
     pub(crate) fn next(&mut self) -> Option<u64> {
-        if self.changed.elapsed() < Duration::from_nanos(self.mean).saturating_mul(MIN_TICKS) {
+        let shortest = Duration::from_nanos(self.mean).saturating_mul(MIN_TICKS).max(MIN_STRETCH);
+        if self.changed.elapsed() < shortest {
             return None;
         }
         self.changed = Instant::now();

@@ -36,6 +36,8 @@ pub enum Peer {
     EmptyTrap,
     /// The same by a POSIX timer
     EmptyTimer,
+    /// A call hook that returns at once, and no ticks
+    EmptyHook,
     /// flamewalk
     Flamewalk,
     /// flamewalk with SIGTRAP for its signal
@@ -94,6 +96,7 @@ impl Peer {
             | Peer::EmptyHandler
             | Peer::EmptyTrap
             | Peer::EmptyTimer
+            | Peer::EmptyHook
             | Peer::Flamewalk
             | Peer::FlamewalkTrap => false,
         }
@@ -115,6 +118,7 @@ impl Peer {
             Peer::EmptyHandler => floor(Way::Signal)?,
             Peer::EmptyTrap => floor(Way::Trap)?,
             Peer::EmptyTimer => floor(Way::Timer)?,
+            Peer::EmptyHook => Box::new(nothing::EmptyHook),
             Peer::Flamewalk => flamewalk(Signal::SIGPROF)?,
             Peer::FlamewalkTrap => flamewalk(Signal::SIGTRAP)?,
             Peer::GuestProfiler => Box::new(guest_profiler::ByWasmtime::new(rate, module)?),
@@ -131,6 +135,7 @@ impl Peer {
             Peer::EmptyHandler => "empty handler",
             Peer::EmptyTrap => "empty handler of `SIGTRAP`",
             Peer::EmptyTimer => "empty handler of a POSIX timer",
+            Peer::EmptyHook => "empty hook",
             Peer::Flamewalk => "flamewalk",
             Peer::FlamewalkTrap => "flamewalk with `SIGTRAP`",
             Peer::GuestProfiler => "GuestProfiler",

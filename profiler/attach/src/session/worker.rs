@@ -244,6 +244,9 @@ impl Worker {
             unsafe { registry.handlers().read(&reader, |table| self.sample(&channel, table, time, tick)) };
         channel.counters.count(fate, 1, tick.weight);
         channel.counters.took(cycles::now().saturating_sub(entered));
+        if channel.ring.is_half_full() {
+            self.collector.drain_soon();
+        }
     }
 
     /// Walks a sample and writes it into the channel's ring, if there is a guest.
