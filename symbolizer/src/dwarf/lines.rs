@@ -1,6 +1,5 @@
 //! The lines of one unit: its line program, of which each sequence is run when a function in it is asked for.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -67,8 +66,8 @@ pub(crate) struct Lines {
     /// Sorted by start.
     sequences: Vec<Sequence>,
     runner: Runner,
-    /// The files asked for so far.
-    files: HashMap<u32, Option<Arc<str>>>,
+    /// By their numbers: `None` if not asked for so far, within it `None` if there is none.
+    files: Vec<Option<Option<Arc<str>>>>,
 }
 
 impl Lines {
@@ -86,6 +85,8 @@ impl Lines {
         let header = program.header();
         fuel.burn(header.raw_program_buf().len())?;
         lines.runner = Runner::new(sections, header);
+        // They are counted from 0 or from 1.
+        lines.files = vec![None; header.file_names().len() + 1];
         let mut others = Vec::new();
         let complete = sequences::cut(header, |cut| match cut.start {
             Some(start) => {
@@ -213,17 +214,16 @@ impl Lines {
         fuel: &mut Fuel,
     ) -> Result<Option<SourceLocation>, OutOfFuel> {
         let Some(Position { file: Some(file), line, column }) = position else { return Ok(None) };
-        let path = match self.files.get(&file) {
-            Some(path) => path.clone(),
+        let Some(known) = self.files.get_mut(file as usize) else { return Ok(None) };
+        let path = match known {
+            Some(path) => path,
             None => {
                 let unit = units.open_with_lines(sections, unit_index, fuel);
                 let path = unit.and_then(|unit| file_path(unit.unit_ref(sections), file, fuel));
-                let path = units.unless_malformed(path)?.flatten();
-                self.files.insert(file, path.clone());
-                path
+                known.insert(units.unless_malformed(path)?.flatten())
             }
         };
-        Ok(path.map(|file| SourceLocation { file, line, column }))
+        Ok(path.clone().map(|file| SourceLocation { file, line, column }))
     }
 }
 
