@@ -105,6 +105,8 @@ struct Described {
     scope: Option<FunctionScope>,
     /// The address of its first row. What comes before, such as the check of the stack's limit, belongs to it.
     first: u32,
+    /// The sequence of lines that it is in, as far as it is in one.
+    sequence: usize,
 }
 
 impl Dwarf {
@@ -245,8 +247,9 @@ impl State {
                 new.insert(Box::new(units.unless_malformed(read)?.unwrap_or_default()))
             }
         };
-        let first = lines.first_address(sections, units, body, fuel)?.unwrap_or(body.start);
-        Ok(Some(Described { unit, scope, first }))
+        let first = lines.first(sections, units, body, fuel)?;
+        let (sequence, first) = first.unwrap_or((0, body.start));
+        Ok(Some(Described { unit, scope, first, sequence }))
     }
 
     fn frames(
@@ -261,7 +264,9 @@ impl State {
             return Ok(None);
         }
         let State { fuel, units: Some(units), functions, names, lines } = self else { return Ok(None) };
-        let Some(Described { unit, scope, first }) = functions[function.index as usize].as_deref_mut() else {
+        let Some(Described { unit, scope, first, sequence }) =
+            functions[function.index as usize].as_deref_mut()
+        else {
             return Ok(None);
         };
         let Some(lines) = lines[*unit].as_deref_mut() else { return Ok(None) };
@@ -269,7 +274,8 @@ impl State {
         let innermost = |address| scope.as_ref().and_then(|scope| scope.innermost_at(address));
         let mut copy = innermost(address);
         let is_same = |other| innermost(other) == copy;
-        let mut position = lines.find(sections, units, (function.body, address), is_same, fuel)?;
+        let place = (function.body, address, *sequence);
+        let mut position = lines.find(sections, units, place, is_same, fuel)?;
         while let Some(inlined) = copy.zip(scope.as_mut()).and_then(|(copy, scope)| scope.copy(copy)) {
             let name = match &inlined.shown {
                 Some(shown) => shown.clone(),
