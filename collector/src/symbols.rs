@@ -200,12 +200,15 @@ pub(crate) fn image_notices(registry: &CodeRegistry, image: ImageId) -> Vec<Stri
 }
 
 fn guest_frames(registry: &CodeRegistry, image: ImageId, address: CodeAddress) -> Vec<Frame> {
-    registry
-        .with_symbolizer(image, |symbolizer| symbolizer.frames(address))
-        .map(|symbols| {
-            symbols.into_iter().map(|symbol| guest_frame(symbol, Some(address.offset_for_lookup()))).collect()
-        })
-        .unwrap_or_default()
+    let frames = registry.with_symbolizer(image, |symbolizer| {
+        let symbols = symbolizer.frames(address).to_vec().into_iter();
+        let frame = |symbol| Frame {
+            body_hash: symbolizer.body_hash(&symbol),
+            ..guest_frame(symbol, Some(address.offset_for_lookup()))
+        };
+        symbols.map(frame).collect()
+    });
+    frames.unwrap_or_default()
 }
 
 /// `text_offset` is that of the instruction that was sampled, or lies in the call that it waits for.
@@ -220,7 +223,6 @@ fn guest_frame(symbol: SymbolFrame, text_offset: Option<u32>) -> Frame {
         function_index: symbol.function_index,
         bytecode_offset: symbol.bytecode_offset,
         text_offset,
-        body_hash: symbol.body_hash,
         inlined: symbol.inlined,
         ..Frame::guest(symbol.name)
     }

@@ -137,7 +137,8 @@ pub fn ask_everywhere(mut symbolizer: Symbolizer) {
     let starts = functions.iter().map(|function| function.start).take(128);
     for offset in (0..=end).step_by(step).chain(starts).chain([u32::MAX]) {
         for address in [CodeAddress::Instruction(offset), CodeAddress::ReturnAddress(offset)] {
-            let frames = symbolizer.frames(address);
+            let frames = symbolizer.frames(address).to_vec();
+            frames.iter().for_each(|frame| _ = symbolizer.body_hash(frame));
             assert!(frames.last().is_none_or(|frame| !frame.inlined), "the function whose code runs is last");
             assert_eq!(symbolizer.frames(address), frames);
         }

@@ -29,7 +29,7 @@ pub struct FunctionBody {
     pub function_index: u32,
     /// Where the body lies, from its locals to its end.
     pub range: Range<u32>,
-    /// The hash that its frames have; `None` if the body is not well-formed.
+    /// The hash, as [`body_hash`](crate::Symbolizer::body_hash) gives it; `None` if the body is not well-formed.
     pub hash: Option<u64>,
 }
 

@@ -13,13 +13,11 @@
 //!
 //! Two functions with the same hash need not be the same function: short ones often coincide.
 
-use std::hash::Hasher;
+mod immediate;
 
-use fnv::FnvHasher;
-use wasmparser::{
-    BinaryReader, BlockType, BrTable, Catch, FunctionBody, Ieee32, Ieee64, MemArg, Operator, Ordering,
-    ResumeTable, TryTable, V128, ValType,
-};
+use wasmparser::{BinaryReader, FunctionBody, VisitOperator, VisitSimdOperator};
+
+use immediate::{Immediate, immediate};
 
 /// The lowest constant that may be an address.
 const LOWEST_ADDRESS: u64 = 1024;
@@ -34,12 +32,14 @@ pub(crate) fn body_hash(body: &[u8]) -> Option<u64> {
         let (count, ty) = local.ok()?;
         (count, ty).add_to(&mut hash);
     }
-    for operator in body.get_operators_reader().ok()? {
-        hash.operator(&operator.ok()?)?;
+    let mut operators = body.get_operators_reader().ok()?;
+    while !operators.eof() {
+        operators.visit_operator(&mut hash).ok()?;
     }
     Some(hash.finish())
 }
 
+/// Takes in operators that are read.
 struct Hash {
     /// All but the constants that may be places in a table.
     code: Words,
@@ -47,60 +47,50 @@ struct Hash {
     constants: Words,
 }
 
-/// Takes bytes in an order of its own, unlike those of the standard library's.
-#[derive(Default)]
-struct Words(FnvHasher);
+/// A hash of words in their order, by multiplications that are folded, as in wyhash. The hashes of crates change with
+/// their versions.
+struct Words(u64);
 
-/// The powers of FNV's prime up to the eighth.
-const POWERS_OF_PRIME: [u64; 9] = {
-    let mut powers = [1_u64; 9];
-    let mut power = 1;
-    while power < powers.len() {
-        powers[power] = powers[power - 1].wrapping_mul(0x0100_0000_01b3);
-        power += 1;
+impl Default for Words {
+    fn default() -> Self {
+        Self(word("body"))
     }
-    powers
-};
+}
 
 impl Words {
-    fn text(&mut self, text: &str) {
-        self.0.write(text.as_bytes());
-        // No text contains it.
-        self.0.write_u8(0xff);
-    }
+    /// An odd number without a pattern: the digits of pi after the point.
+    const FACTOR: u64 = 0x243f_6a88_85a3_08d3;
 
-    /// Takes in all eight bytes, the least significant one first. Those that are 0, which nearly all are, only multiply the
-    /// hash by the prime.
     fn number(&mut self, number: u64) {
-        let significant = (u64::BITS - number.leading_zeros()).div_ceil(8) as usize;
-        self.0.write(&number.to_le_bytes()[..significant]);
-        let multiplied = self.0.finish().wrapping_mul(POWERS_OF_PRIME[8 - significant]);
-        self.0 = FnvHasher::with_key(multiplied);
+        let product = u128::from(self.0 ^ number) * u128::from(Self::FACTOR);
+        self.0 = product as u64 ^ (product >> 64) as u64;
     }
 
     /// Of 32 bits, in which each of the 64 has its part.
     fn folded(&self) -> u64 {
-        let hash = self.0.finish();
-        (hash ^ hash >> 32) & u64::from(u32::MAX)
+        (self.0 ^ self.0 >> 32) & u64::from(u32::MAX)
     }
+}
+
+/// What stands for a name, made while this crate is compiled: its FNV-1a hash.
+const fn word(name: &str) -> u64 {
+    let (bytes, mut position) = (name.as_bytes(), 0);
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    while position < bytes.len() {
+        hash = (hash ^ bytes[position] as u64).wrapping_mul(0x0100_0000_01b3);
+        position += 1;
+    }
+    hash
 }
 
 impl Hash {
     fn finish(&self) -> u64 {
-        let lower = self.code.0.finish() & u64::from(u32::MAX);
+        let lower = self.code.0 & u64::from(u32::MAX);
         self.code.folded() << 32 | (lower ^ self.constants.folded())
-    }
-
-    fn text(&mut self, text: &str) {
-        self.code.text(text);
     }
 
     fn number(&mut self, number: u64) {
         self.code.number(number);
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.code.0.write(bytes);
     }
 
     /// An integer, which may be an address or a place in a table.
@@ -116,287 +106,28 @@ impl Hash {
     }
 }
 
-/// What a hash takes in of an operator's immediate.
-trait Immediate {
-    fn add_to(&self, hash: &mut Hash);
-}
-
-impl Immediate for u32 {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.number(u64::from(*self));
-    }
-}
-
-impl Immediate for u8 {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.number(u64::from(*self));
-    }
-}
-
-impl Immediate for [u8; 16] {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.bytes(self);
-    }
-}
-
-impl Immediate for i32 {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.constant(i64::from(*self));
-    }
-}
-
-impl Immediate for i64 {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.constant(*self);
-    }
-}
-
-impl Immediate for Ieee32 {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.number(u64::from(self.bits()));
-    }
-}
-
-impl Immediate for Ieee64 {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.number(self.bits());
-    }
-}
-
-impl Immediate for V128 {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.bytes(self.bytes());
-    }
-}
-
-impl Immediate for MemArg {
-    fn add_to(&self, hash: &mut Hash) {
-        self.align.add_to(hash);
-        hash.number(self.offset.min(LOWEST_ADDRESS));
-    }
-}
-
-impl Immediate for Ordering {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.text(match self {
-            Ordering::AcqRel => "acqrel",
-            Ordering::SeqCst => "seqcst",
-        });
-    }
-}
-
-impl Immediate for ValType {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.text(match self {
-            ValType::I32 => "i32",
-            ValType::I64 => "i64",
-            ValType::F32 => "f32",
-            ValType::F64 => "f64",
-            ValType::V128 => "v128",
-            ValType::Ref(_) => "ref",
-        });
-    }
-}
-
-impl Immediate for BlockType {
-    fn add_to(&self, hash: &mut Hash) {
-        match self {
-            BlockType::Empty => hash.text("empty"),
-            BlockType::Type(ty) => ty.add_to(hash),
-            BlockType::FuncType(_) => hash.text("type"),
-        }
-    }
-}
-
-impl Immediate for BrTable<'_> {
-    fn add_to(&self, hash: &mut Hash) {
-        // Damage ends the targets early, in the same place each time.
-        self.targets().map_while(Result::ok).for_each(|target| target.add_to(hash));
-        self.default().add_to(hash);
-    }
-}
-
-impl Immediate for TryTable {
-    fn add_to(&self, hash: &mut Hash) {
-        self.ty.add_to(hash);
-        for catch in &self.catches {
-            let (kind, label) = match *catch {
-                Catch::One { label, .. } => ("one", label),
-                Catch::OneRef { label, .. } => ("one ref", label),
-                Catch::All { label } => ("all", label),
-                Catch::AllRef { label } => ("all ref", label),
-            };
-            hash.text(kind);
-            label.add_to(hash);
-        }
-    }
-}
-
-impl Immediate for ResumeTable {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.number(self.handlers.len() as u64);
-    }
-}
-
-impl<A: Immediate, B: Immediate> Immediate for (A, B) {
-    fn add_to(&self, hash: &mut Hash) {
-        self.0.add_to(hash);
-        self.1.add_to(hash);
-    }
-}
-
-impl<T: Immediate> Immediate for Vec<T> {
-    fn add_to(&self, hash: &mut Hash) {
-        hash.number(self.len() as u64);
-        self.iter().for_each(|element| element.add_to(hash));
-    }
-}
-
-/// Every name that the parser gives an immediate; a new one does not compile until it is decided about.
-macro_rules! immediate {
-    ($hash:ident, array_elem_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, array_data_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, array_type_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, array_type_index_dst, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, array_type_index_src, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, argument_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, cont_type_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, data_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, dst_mem, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, dst_table, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, elem_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, from_ref_type, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, function_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, global_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, hty, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, mem, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, result_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, src_mem, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, src_table, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, struct_type_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, table, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, table_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, tag_index, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, to_ref_type, $value:ident) => {
-        let _ = $value;
-    };
-    ($hash:ident, type_index, $value:ident) => {
-        let _ = $value;
-    };
-
-    ($hash:ident, array_size, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, blockty, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, field_index, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, lane, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, lanes, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, local_index, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, memarg, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, ordering, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, relative_depth, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, resume_table, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, targets, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, try_table, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, ty, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, tys, $value:ident) => {
-        $value.add_to($hash);
-    };
-    ($hash:ident, value, $value:ident) => {
-        $value.add_to($hash);
-    };
-}
-
-macro_rules! define_operator {
+macro_rules! define_visits {
     ($( @$proposal:ident $op:ident $({ $($arg:ident: $ty:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
-        impl Hash {
-            /// `None` for an operator that the parser's list does not have.
-            fn operator(&mut self, operator: &Operator<'_>) -> Option<()> {
-                let hash = self;
-                match operator {
-                    $(Operator::$op $({ $($arg),* })? => {
-                        hash.text(stringify!($op));
-                        $($(immediate!(hash, $arg, $arg);)*)?
-                    })*
-                    _ => return None,
-                }
-                Some(())
-            }
-        }
+        $(fn $visit(&mut self $($(, $arg: $ty)*)?) {
+            self.number(const { word(stringify!($op)) });
+            $($(immediate!(self, $arg, $arg);)*)?
+        })*
     };
 }
 
-wasmparser::for_each_operator!(define_operator);
+impl<'a> VisitOperator<'a> for Hash {
+    type Output = ();
+
+    fn simd_visitor(&mut self) -> Option<&mut dyn VisitSimdOperator<'a, Output = ()>> {
+        Some(self)
+    }
+
+    wasmparser::for_each_visit_operator!(define_visits);
+}
+
+impl VisitSimdOperator<'_> for Hash {
+    wasmparser::for_each_visit_simd_operator!(define_visits);
+}
 
 #[cfg(test)]
 mod tests {
@@ -479,7 +210,7 @@ mod tests {
     fn the_hash_stays_the_same() {
         assert_eq!(
             hash("(module (func (param i32) (result i32) local.get 0 i32.const 3 i32.mul))"),
-            825_306_873_163_131_877
+            6_656_063_998_854_335_957
         );
     }
 

@@ -9,15 +9,15 @@
 //! can be empty. Hence all reading is paid from one [`Fuel`] for the whole file, nothing recurses, and a unit
 //! is read only when a function in its range is asked for.
 
+mod entries;
 mod fuel;
 mod function;
 mod lines;
 mod names;
+mod ranges;
 mod sequences;
 mod units;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ use crate::bodies::{Bodies, Body};
 use fuel::Fuel;
 use function::FunctionScope;
 use lines::Lines;
-use names::{DwarfName, Names};
-use units::Units;
+use names::Names;
+use units::{Description, Units};
 
 type Reader<'data> = EndianSlice<'data, LittleEndian>;
 type Sections<'data> = gimli::Dwarf<Reader<'data>>;
@@ -69,11 +69,12 @@ pub(crate) enum Damage {
     TooExpensive,
 }
 
-/// One frame of a chain of inlined functions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DwarfFrame {
-    pub(crate) name: Option<Arc<DwarfName>>,
-    pub(crate) location: Option<SourceLocation>,
+/// One of the guest's functions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Defined {
+    /// Its place among the functions that the module defines.
+    pub(crate) index: u32,
+    pub(crate) body: Body,
 }
 
 /// The DWARF of one core module, and what has been read of it so far.
@@ -90,11 +91,22 @@ struct State {
     fuel: Fuel,
     /// Read by the first look-up.
     units: Option<Units>,
-    /// By the start of the function's body; `None` for one that the DWARF does not describe.
-    functions: HashMap<u32, Option<Arc<FunctionScope>>>,
+    /// By the function's place among those that the module defines, as far as they were asked for.
+    functions: Vec<Option<Box<Described>>>,
     names: Names,
-    /// By unit.
-    lines: HashMap<usize, Lines>,
+    /// By unit, as far as they were asked for.
+    lines: Vec<Option<Box<Lines>>>,
+}
+
+/// A function that the DWARF describes.
+struct Described {
+    unit: usize,
+    /// Without a subprogram (`-gline-tables-only` has none for functions that inline nothing), only lines.
+    scope: Option<FunctionScope>,
+    /// The address of its first row. What comes before, such as the check of the stack's limit, belongs to it.
+    first: u32,
+    /// The sequence of lines that it is in, as far as it is in one.
+    sequence: usize,
 }
 
 impl Dwarf {
@@ -112,9 +124,9 @@ impl Dwarf {
         let state = State {
             fuel: Fuel::for_size(total),
             units: None,
-            functions: HashMap::new(),
+            functions: Vec::new(),
             names: Names::default(),
-            lines: HashMap::new(),
+            lines: Vec::new(),
         };
         Some(Dwarf { bytes, sections: sections.to_vec(), bodies, state, damage: None })
     }
@@ -124,33 +136,48 @@ impl Dwarf {
         self.damage.as_ref()
     }
 
-    /// The frames at an address in a body, innermost inlined function first, the function itself last. Empty
-    /// if the DWARF does not describe the function.
-    pub(crate) fn frames(&mut self, body: Body, address: u32) -> Vec<DwarfFrame> {
-        self.look_up(body, Some(address))
+    /// Calls `each` with the shown name and the place of each function that was inlined at an address, innermost first.
+    /// Gives back the place in the function itself; `None` if the DWARF does not describe it.
+    pub(crate) fn frames(
+        &mut self,
+        function: Defined,
+        address: u32,
+        each: impl FnMut(Arc<str>, Option<SourceLocation>),
+    ) -> Option<SourceLocation> {
+        self.read(|state, sections, bodies| state.frames(sections, bodies, function, address, each))
     }
 
-    /// The function itself, at the line that opens it.
-    pub(crate) fn opening(&mut self, body: Body) -> Option<DwarfFrame> {
-        self.look_up(body, None).pop()
+    /// The line that opens a function.
+    pub(crate) fn opening(&mut self, function: Defined) -> Option<SourceLocation> {
+        self.read(|state, sections, bodies| {
+            let Some(described) = state.described(sections, bodies, function)? else { return Ok(None) };
+            let first = described.first;
+            state.frames(sections, bodies, function, first, |_, _| {})
+        })
     }
 
-    /// The frames at an address, or at the function's first row.
-    fn look_up(&mut self, body: Body, address: Option<u32>) -> Vec<DwarfFrame> {
+    /// The function's linkage name, else its plain name.
+    pub(crate) fn raw_name(&mut self, function: Defined) -> Option<Arc<str>> {
+        self.read(|state, sections, bodies| {
+            let described = state.described(sections, bodies, function)?;
+            Ok(described.and_then(|described| Some(described.scope.as_ref()?.name.as_ref()?.raw.clone())))
+        })
+    }
+
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&mut State, &Sections<'_>, &Bodies) -> Result<Option<T>, OutOfFuel>,
+    ) -> Option<T> {
         if matches!(self.damage, Some(Damage::DescribesOtherCode { .. } | Damage::TooExpensive)) {
-            return Vec::new();
+            return None;
         }
         let sections = load(&self.bytes, &self.sections);
-        match self.state.frames(&sections, &self.bodies, body, address) {
-            Ok(frames) => {
-                self.note_damage();
-                frames
-            }
-            Err(OutOfFuel) => {
-                self.damage = Some(Damage::TooExpensive);
-                Vec::new()
-            }
-        }
+        let Ok(read) = read(&mut self.state, &sections, &self.bodies) else {
+            self.damage = Some(Damage::TooExpensive);
+            return None;
+        };
+        self.note_damage();
+        read
     }
 
     fn note_damage(&mut self) {
@@ -175,61 +202,94 @@ fn load<'data>(bytes: &'data [u8], ranges: &[(SectionId, Range<usize>)]) -> Sect
 }
 
 impl State {
-    fn frames(
+    /// What describes a function, if anything does.
+    fn described(
+        &mut self,
+        sections: &Sections<'_>,
+        bodies: &Bodies,
+        function: Defined,
+    ) -> Result<Option<&mut Described>, OutOfFuel> {
+        let index = function.index as usize;
+        if self.functions.get(index).is_none_or(Option::is_none) {
+            let Some(described) = self.describe(sections, bodies, function.body)? else { return Ok(None) };
+            if self.functions.len() <= index {
+                // No index is beyond the bodies.
+                self.functions.resize_with(bodies.len().max(index + 1), || None);
+            }
+            self.functions[index] = Some(Box::new(described));
+        }
+        Ok(self.functions[index].as_deref_mut())
+    }
+
+    fn describe(
         &mut self,
         sections: &Sections<'_>,
         bodies: &Bodies,
         body: Body,
-        address: Option<u32>,
-    ) -> Result<Vec<DwarfFrame>, OutOfFuel> {
-        let State { fuel, units, functions, names, lines } = self;
+    ) -> Result<Option<Described>, OutOfFuel> {
+        let State { fuel, units, names, lines, .. } = self;
         let units = match units {
             Some(units) => units,
             None => units.insert(Units::read(sections, bodies, fuel)?),
         };
-        let Some(description) = units.describe(sections, bodies, body, fuel)? else {
-            return Ok(Vec::new());
+        let Some(Description { unit, subprogram, .. }) = units.describe(sections, bodies, body, fuel)? else {
+            return Ok(None);
         };
-        let unit = description.unit;
-        let scope = match functions.get(&body.start) {
-            Some(scope) => scope.clone(),
-            None => {
-                let read = |entry| FunctionScope::read(sections, units, names, unit, entry, fuel);
-                let scope = description.subprogram.map(read);
-                let scope = scope.map_or(Ok(None), |scope| units.unless_malformed(scope))?.map(Arc::new);
-                functions.insert(body.start, scope.clone());
-                scope
-            }
-        };
-        let lines = match lines.entry(unit) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let read = Lines::read(sections, units, unit, bodies, fuel);
-                new.insert(units.unless_malformed(read)?.unwrap_or_default())
-            }
-        };
-        // What comes before the first row, such as the check of the stack's limit, belongs to it.
-        let first = lines.first_address(sections, units, body, fuel)?.unwrap_or(body.start);
-        let address = address.map_or(first, |address| address.max(first));
-        // Without a subprogram (`-gline-tables-only` has none for functions that inline nothing), only lines.
-        let scope = scope.as_deref();
-        let innermost = |address| scope.and_then(|scope| scope.innermost_at(address));
-        let innermost_here = innermost(address);
-        let is_same = |other| innermost(other) == innermost_here;
-        let mut position = lines.find(sections, units, (body, address), is_same, fuel)?;
-        let mut frames = Vec::new();
-        for inlined in scope.into_iter().flat_map(|scope| scope.chain(innermost_here)) {
-            let name = match inlined.origin {
-                Some(origin) => names.at(sections, units, origin, fuel),
-                None => Ok(None),
-            };
-            let name = units.unless_malformed(name)?.flatten();
-            let location = lines.render(sections, units, unit, position, fuel)?;
-            frames.push(DwarfFrame { name, location });
-            position = Some(inlined.call);
+        let read = |entry| FunctionScope::read(sections, units, names, unit, entry, fuel);
+        let scope = subprogram.map(read).map_or(Ok(None), |scope| units.unless_malformed(scope))?;
+        if lines.len() <= unit {
+            lines.resize_with(unit + 1, || None);
         }
-        let location = lines.render(sections, units, unit, position, fuel)?;
-        frames.push(DwarfFrame { name: scope.and_then(|scope| scope.name.clone()), location });
-        Ok(frames)
+        let lines = match &mut lines[unit] {
+            Some(known) => known,
+            new => {
+                let read = Lines::read(sections, units, unit, bodies, fuel);
+                new.insert(Box::new(units.unless_malformed(read)?.unwrap_or_default()))
+            }
+        };
+        let first = lines.first(sections, units, body, fuel)?;
+        let (sequence, first) = first.unwrap_or((0, body.start));
+        Ok(Some(Described { unit, scope, first, sequence }))
+    }
+
+    fn frames(
+        &mut self,
+        sections: &Sections<'_>,
+        bodies: &Bodies,
+        function: Defined,
+        address: u32,
+        mut each: impl FnMut(Arc<str>, Option<SourceLocation>),
+    ) -> Result<Option<SourceLocation>, OutOfFuel> {
+        if self.described(sections, bodies, function)?.is_none() {
+            return Ok(None);
+        }
+        let State { fuel, units: Some(units), functions, names, lines } = self else { return Ok(None) };
+        let Some(Described { unit, scope, first, sequence }) =
+            functions[function.index as usize].as_deref_mut()
+        else {
+            return Ok(None);
+        };
+        let Some(lines) = lines[*unit].as_deref_mut() else { return Ok(None) };
+        let address = address.max(*first);
+        let innermost = |address| scope.as_ref().and_then(|scope| scope.innermost_at(address));
+        let mut copy = innermost(address);
+        let is_same = |other| innermost(other) == copy;
+        let place = (function.body, address, *sequence);
+        let mut position = lines.find(sections, units, place, is_same, fuel)?;
+        while let Some(inlined) = copy.zip(scope.as_mut()).and_then(|(copy, scope)| scope.copy(copy)) {
+            let name = match &inlined.shown {
+                Some(shown) => shown.clone(),
+                None => {
+                    let name = inlined.origin.map(|origin| names.at(sections, units, origin, fuel));
+                    let name = units.unless_malformed(name.unwrap_or(Ok(None)))?.flatten();
+                    let shown = name.map_or_else(|| "(inlined)".into(), |name| name.shown());
+                    inlined.shown.insert(shown).clone()
+                }
+            };
+            each(name, lines.render(sections, units, *unit, position, fuel)?);
+            position = Some(inlined.call);
+            copy = inlined.parent;
+        }
+        lines.render(sections, units, *unit, position, fuel)
     }
 }

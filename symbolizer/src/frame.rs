@@ -44,6 +44,8 @@ pub struct SymbolFrame {
     pub name: Arc<str>,
     /// The core module that the function belongs to, as shown to a user.
     pub module: Arc<str>,
+    /// The core module's index in the image; `None` where `function_index` is.
+    pub module_index: Option<u32>,
     /// Where in the source, if the guest's DWARF says so.
     pub location: Option<SourceLocation>,
     /// The function's index in its core module, imports included. `None` for a function that the guest's own
@@ -51,9 +53,6 @@ pub struct SymbolFrame {
     pub function_index: Option<u32>,
     /// Offset of the instruction in the guest's binary; in the whole component for a component.
     pub bytecode_offset: Option<u32>,
-    /// A hash of the function's body that a rebuild of the guest does not change; `None` without the guest's binary, and
-    /// where `function_index` is.
-    pub body_hash: Option<u64>,
     /// Whether the function was inlined, by the guest's compiler or by Wasmtime's, into the next older frame.
     pub inlined: bool,
 }

@@ -141,9 +141,9 @@ fn frame(module: Arc<str>, name: Arc<str>) -> SymbolFrame {
         name,
         module,
         location: None,
+        module_index: None,
         function_index: None,
         bytecode_offset: None,
-        body_hash: None,
         inlined: false,
     }
 }

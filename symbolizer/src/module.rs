@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::binary::CoreModule;
 use crate::bodies::{Bodies, Body};
 use crate::body_hash::body_hash;
-use crate::dwarf::{Damage, Dwarf, DwarfFrame};
+use crate::dwarf::{Damage, Defined, Dwarf};
 use crate::guest::DefinedFunctions;
 use crate::info::ModuleInfo;
 use crate::name::{display_name, is_cpp_mangled, is_demangled_form_of};
@@ -116,11 +116,11 @@ impl ModuleSymbols {
             import_trampolines: info.import_trampolines,
             bodies,
             code,
-            body_hashes: HashMap::new(),
             names,
             has_corrupt_names,
             dwarf,
             told_damage: None,
+            body_hashes: HashMap::new(),
             shown: HashMap::new(),
         };
         (module, own_name)
@@ -149,15 +149,22 @@ impl ModuleSymbols {
         Some((defined.checked_add(self.import_count)?, body))
     }
 
-    /// The frames that the DWARF has for an offset in a body, innermost first, the function itself last.
-    pub(crate) fn dwarf_frames(&mut self, body: Body, code_offset: u32) -> Vec<DwarfFrame> {
-        self.dwarf.as_mut().map(|dwarf| dwarf.frames(body, code_offset)).unwrap_or_default()
+    /// Calls `each` with the shown name and the place of each function that the guest's compiler inlined at an offset in a
+    /// body, innermost first. Gives back the place in the function itself, which is known by its index with imports.
+    pub(crate) fn inlined_frames(
+        &mut self,
+        function: u32,
+        code_offset: u32,
+        each: impl FnMut(Arc<str>, Option<SourceLocation>),
+    ) -> Option<SourceLocation> {
+        let defined = self.defined(function)?;
+        self.dwarf.as_mut()?.frames(defined, code_offset, each)
     }
 
     /// The line that opens a function that the module defines, by its index with imports.
     pub(crate) fn opening(&mut self, function: u32) -> Option<SourceLocation> {
-        let body = self.body(function)?;
-        self.dwarf.as_mut()?.opening(body)?.location
+        let defined = self.defined(function)?;
+        self.dwarf.as_mut()?.opening(defined)
     }
 
     /// The hash of a body that the module defines, by its function's index with imports.
@@ -173,17 +180,25 @@ impl ModuleSymbols {
         if let Some(known) = self.shown.get(&function) {
             return known.clone();
         }
-        let opening = self.body(function).and_then(|body| self.dwarf.as_mut()?.opening(body));
-        let linkage_name = opening.and_then(|frame| frame.name).map(|name| name.raw.clone());
+        let shown = self.name_to_show(function);
+        self.shown.insert(function, shown.clone());
+        shown
+    }
+
+    fn name_to_show(&mut self, function: u32) -> Arc<str> {
+        let defined = self.defined(function);
+        let linkage_name = defined.and_then(|defined| self.dwarf.as_mut()?.raw_name(defined));
         let raw = self.names.iter().find_map(|table| table.find(function));
-        let shown: Arc<str> = match (raw, linkage_name.as_deref()) {
+        match (raw, linkage_name.as_deref()) {
             (None, None) => format!("wasm-function[{function}]").into(),
             (None, Some(linkage_name)) => display_name(linkage_name).into(),
             (Some(raw), None) => display_name(raw).into(),
             (Some(raw), Some(linkage_name)) => best_name(raw, linkage_name).into(),
-        };
-        self.shown.insert(function, shown.clone());
-        shown
+        }
+    }
+
+    fn defined(&self, function: u32) -> Option<Defined> {
+        Some(Defined { index: function.checked_sub(self.import_count)?, body: self.body(function)? })
     }
 }
 

@@ -1,12 +1,14 @@
 //! From addresses to frames.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::guest::{Guest, GuestName, Place};
 use crate::image::CodeImage;
+use crate::module::ModuleSymbols;
 use crate::symbol::Symbol;
-use crate::{CodeAddress, Error, GuestBinary, HostCall, Notice, SymbolFrame, host_call};
+use crate::{CodeAddress, Error, GuestBinary, HostCall, Notice, SourceLocation, SymbolFrame, host_call};
 
 /// How many addresses' frames are kept. A profile of a long run of a large guest has some tens of thousands of
 /// distinct addresses; when there are more, all are forgotten and found again.
@@ -22,7 +24,9 @@ pub struct Symbolizer {
     binary: Option<GuestBinary>,
     symbols: Option<GuestBinary>,
     guest: Option<Guest>,
-    frames: HashMap<u32, Vec<SymbolFrame>>,
+    /// Where in `frames` those of each address are that was asked for.
+    known: HashMap<u32, Range<usize>>,
+    frames: Vec<SymbolFrame>,
     notices: Vec<Notice>,
 }
 
@@ -63,7 +67,16 @@ impl Symbolizer {
         binary: Option<GuestBinary>,
         symbols: Option<GuestBinary>,
     ) -> Symbolizer {
-        Symbolizer { image, name, binary, symbols, guest: None, frames: HashMap::new(), notices: Vec::new() }
+        Symbolizer {
+            image,
+            name,
+            binary,
+            symbols,
+            guest: None,
+            known: HashMap::new(),
+            frames: Vec::new(),
+            notices: Vec::new(),
+        }
     }
 
     /// Goes on as a symbolizer that was made with [`Symbolizer::new`] for the same image.
@@ -94,17 +107,29 @@ impl Symbolizer {
 
     /// The frames at an address, innermost inlined function first; the last one is the function whose code
     /// runs. Empty if the address is in no function of the guest.
-    pub fn frames(&mut self, address: CodeAddress) -> Vec<SymbolFrame> {
+    pub fn frames(&mut self, address: CodeAddress) -> &[SymbolFrame] {
         let offset = address.offset_for_lookup();
-        if let Some(known) = self.frames.get(&offset) {
-            return known.clone();
+        if let Some(known) = self.known.get(&offset) {
+            return &self.frames[known.clone()];
         }
-        let frames = self.find_frames(offset);
-        if self.frames.len() >= MOST_CACHED {
+        if self.known.len() >= MOST_CACHED {
+            self.known.clear();
             self.frames.clear();
         }
-        self.frames.insert(offset, frames.clone());
-        frames
+        let start = self.frames.len();
+        self.find_frames(offset);
+        self.known.insert(offset, start..self.frames.len());
+        &self.frames[start..]
+    }
+
+    /// A hash of the body of a frame's function that a rebuild of the guest does not change; `None` without the guest's
+    /// binary, and for a function without an index.
+    ///
+    /// It is found out only for functions that it is asked of, since that takes a third of what all the rest takes.
+    pub fn body_hash(&mut self, frame: &SymbolFrame) -> Option<u64> {
+        let guest =
+            load(&self.image, &self.name, &self.binary, &self.symbols, &mut self.guest, &mut self.notices);
+        guest.modules.get_mut(frame.module_index? as usize)?.body_hash(frame.function_index?)
     }
 
     /// What the guest called, by the address that the call returns to in the guest's code and, if the thread
@@ -115,26 +140,27 @@ impl Symbolizer {
         host_call::find(&self.image, guest, return_address, trampoline)
     }
 
-    fn find_frames(&mut self, offset: u32) -> Vec<SymbolFrame> {
+    /// Appends an address's frames to those that are kept.
+    fn find_frames(&mut self, offset: u32) {
         let guest =
             load(&self.image, &self.name, &self.binary, &self.symbols, &mut self.guest, &mut self.notices);
-        let Some((code, symbol)) = self.image.find(offset) else { return Vec::new() };
+        let Some((code, symbol)) = self.image.find(offset) else { return };
         match symbol {
             Symbol::Function { module, function } => {
                 let bytecode_offset = self.image.address_map.find_nearest(code, offset);
-                let frames = function_frames(guest, *module, *function, bytecode_offset);
+                function_frames(guest, *module, *function, bytecode_offset, &mut self.frames);
                 guest.take_damage(&mut self.notices);
-                frames
             }
             Symbol::ModuleStart { module } => {
                 let module = guest.modules.get(*module as usize);
                 let module = module.map_or_else(|| self.name.text.clone(), |module| module.name.clone());
-                vec![runtime_frame(module, "(module start)".into())]
+                self.frames.push(runtime_frame(module, "(module start)".into()));
             }
             Symbol::UnsafeIntrinsic { name } => {
-                vec![runtime_frame(self.name.text.clone(), format!("(unsafe intrinsic) {name}").into())]
+                let name = format!("(unsafe intrinsic) {name}").into();
+                self.frames.push(runtime_frame(self.name.text.clone(), name));
             }
-            _ => Vec::new(),
+            _ => {}
         }
     }
 }
@@ -162,72 +188,83 @@ fn runtime_frame(module: Arc<str>, name: Arc<str>) -> SymbolFrame {
     SymbolFrame {
         name,
         module,
+        module_index: None,
         location: None,
         function_index: None,
         bytecode_offset: None,
-        body_hash: None,
         inlined: false,
     }
 }
 
-/// The frames of an instruction that comes from `bytecode_offset`, in the code of a function.
+/// Appends the frames of an instruction that comes from `bytecode_offset`, in the code of a function.
 fn function_frames(
     guest: &mut Guest,
     module: u32,
     function: u32,
     bytecode_offset: Option<u32>,
-) -> Vec<SymbolFrame> {
+    frames: &mut Vec<SymbolFrame>,
+) {
+    let start = frames.len();
     let place = bytecode_offset.and_then(|offset| guest.find(module, function, offset));
-    let mut frames = match place {
-        Some(place) => place_frames(guest, place, bytecode_offset),
-        None => Vec::new(),
-    };
+    if let Some(place) = place {
+        place_frames(guest, place, bytecode_offset, frames);
+    }
     if place.is_some_and(|place| (place.module, place.function) == (module, function)) {
-        return frames;
+        return;
     }
     // Wasmtime inlined the instruction's function here, through functions that nothing tells.
-    for frame in &mut frames {
+    for frame in &mut frames[start..] {
         frame.inlined = true;
     }
-    let Some(symbols) = guest.modules.get_mut(module as usize) else { return frames };
+    let Some(symbols) = guest.modules.get_mut(module as usize) else { return };
     // Or no instruction comes first: this is the prologue, which belongs to the line that opens the function.
     let opening = if place.is_none() { symbols.opening(function) } else { None };
-    frames.push(SymbolFrame {
-        name: symbols.function_name(function),
-        module: symbols.name.clone(),
-        location: opening,
-        function_index: Some(function),
-        bytecode_offset: bytecode_offset.filter(|_| place.is_none()),
-        body_hash: symbols.body_hash(function),
-        inlined: false,
-    });
-    frames
+    frames.push(function_frame(
+        symbols,
+        (module, function),
+        opening,
+        bytecode_offset.filter(|_| place.is_none()),
+    ));
 }
 
-/// The frames of a place in the bytecode: the functions that the guest's compiler inlined, then the function.
-fn place_frames(guest: &mut Guest, place: Place, bytecode_offset: Option<u32>) -> Vec<SymbolFrame> {
-    let Some(symbols) = guest.modules.get_mut(place.module as usize) else { return Vec::new() };
+/// Appends the frames of a place in the bytecode: the functions that the guest's compiler inlined, then the function.
+fn place_frames(
+    guest: &mut Guest,
+    place: Place,
+    bytecode_offset: Option<u32>,
+    frames: &mut Vec<SymbolFrame>,
+) {
+    let Some(symbols) = guest.modules.get_mut(place.module as usize) else { return };
     let module = symbols.name.clone();
-    let mut dwarf_frames = symbols.dwarf_frames(place.body, place.code_offset);
-    let function_location = dwarf_frames.pop().and_then(|frame| frame.location);
-    let inlined = dwarf_frames.into_iter().map(|frame| SymbolFrame {
-        name: frame.name.map_or_else(|| "(inlined)".into(), |name| name.shown()),
-        module: module.clone(),
-        location: frame.location,
-        function_index: None,
+    let inlined = |name, location| {
+        frames.push(SymbolFrame {
+            name,
+            module: module.clone(),
+            location,
+            module_index: None,
+            function_index: None,
+            bytecode_offset,
+            inlined: true,
+        });
+    };
+    let location = symbols.inlined_frames(place.function, place.code_offset, inlined);
+    frames.push(function_frame(symbols, (place.module, place.function), location, bytecode_offset));
+}
+
+/// The frame of a function that runs, or that Wasmtime inlined.
+fn function_frame(
+    symbols: &mut ModuleSymbols,
+    (module, function): (u32, u32),
+    location: Option<SourceLocation>,
+    bytecode_offset: Option<u32>,
+) -> SymbolFrame {
+    SymbolFrame {
+        name: symbols.function_name(function),
+        module: symbols.name.clone(),
+        module_index: Some(module),
+        location,
+        function_index: Some(function),
         bytecode_offset,
-        body_hash: None,
-        inlined: true,
-    });
-    let mut frames: Vec<SymbolFrame> = inlined.collect();
-    frames.push(SymbolFrame {
-        name: symbols.function_name(place.function),
-        module,
-        location: function_location,
-        function_index: Some(place.function),
-        bytecode_offset,
-        body_hash: symbols.body_hash(place.function),
         inlined: false,
-    });
-    frames
+    }
 }

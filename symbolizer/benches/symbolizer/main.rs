@@ -5,8 +5,9 @@
 //! The guest is SQLite, once or several times in one binary ([`flamewalk_guests::sqlite_copies`]).
 //!
 //! Both sides get the same addresses: the symbolizer offsets in the text of the image, as it gets them from a profile;
-//! `addr2line` the offsets in the code section that these come from, already looked up. The symbolizer's answers are whole
-//! frames for a profile to keep; `addr2line` is asked for each frame's name, file, line and column, which are dropped.
+//! `addr2line` the offsets in the code section that these come from, already looked up. The symbolizer keeps its answers, whole
+//! frames; `addr2line` is asked for each frame's name, file, line and column, which are dropped. Hashes of bodies are neither
+//! asked for: what they take besides is measured by itself.
 //! Parsing the image is no part of it, since that is done when code is registered and not when a profile is asked for.
 //! Reading the binary, its names and its DWARF is, and so is checking that the image was compiled from it.
 
@@ -15,10 +16,11 @@ mod sample;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use allocated::peak_of;
-use flamewalk_measure::{Run, row, work};
-use sample::{Sample, ask_addr2line, ask_symbolizer};
+use flamewalk_measure::{Run, Work, row, work};
+use sample::{Addr2Line, Sample, ask_addr2line, ask_symbolizer};
 
 /// As many as a profile of some minutes has.
 const ADDRESSES: usize = 4096;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         per_address(run, &samples, "per address, nothing read before", cold);
         parts(run, &samples);
         per_address(run, &samples, "per address, others of the functions read before", warm);
+        translated(run, &samples);
         per_address(run, &samples, "per address, the same read before", again);
         memory(run, &samples);
     })
@@ -83,10 +86,10 @@ fn cold(run: &mut Run, sample: &Sample) -> Option<[f64; 2]> {
     run.measure(ROUNDS, [floor, own])
 }
 
-/// Where the time goes when nothing was read before. `addr2line` neither reads the rest of the binary and checks the image
-/// against it nor hashes bodies: what is left is compared without the first result on either side, and without the hashes.
+/// Where the time goes when nothing was read before: without the first result on either side, since `addr2line` neither reads
+/// the rest of the binary nor checks the image against it; and with the hashes that a profile asks for besides.
 fn parts(run: &mut Run, samples: &[Sample]) {
-    let heads = ["MB of DWARF", "first result ns", "hashes ns", "left ns", "of addr2line"];
+    let heads = ["MB of DWARF", "first result ns", "left ns", "of addr2line", "hashes ns", "with the hashes"];
     if !run.section("per address, nothing read before, by parts", &heads) {
         return;
     }
@@ -99,24 +102,50 @@ fn parts(run: &mut Run, samples: &[Sample]) {
         let works = [floor(one), floor(all), own(one), own(all), hashes];
         if let Some(medians) = run.measure(ROUNDS, works) {
             let [floor_first, floor, first, own, hashes] = medians.map(|time| time / all.len() as f64);
-            let left = own - first - hashes;
-            row(megabytes(sample.dwarf_bytes), &[first, hashes, left, left / (floor - floor_first)]);
+            let left = own - first;
+            let of_floor = [left / (floor - floor_first), (own + hashes) / floor];
+            row(megabytes(sample.dwarf_bytes), &[first, left, of_floor[0], hashes, of_floor[1]]);
+        }
+    }
+}
+
+/// Between a profile's addresses and what `addr2line` is asked is the image's map of addresses, by which the symbolizer
+/// translates each. Wasmtime's own look-up in it, as for its backtraces, is what that takes at least.
+fn translated(run: &mut Run, samples: &[Sample]) {
+    let heads = ["MB of DWARF", "addr2line ns", "look-up ns", "symbolizer ns", "of both"];
+    if !run.section("per address, others of the functions read before, with Wasmtime's look-up", &heads) {
+        return;
+    }
+    for sample in samples {
+        let context = sample.addr2line();
+        let [floor, own] = others(sample, &context);
+        let look_up = work(1, || sample.look_up_by_wasmtime(&sample.others));
+        if let Some(medians) = run.measure(ROUNDS, [floor, look_up, own]) {
+            let [floor, look_up, own] = medians.map(|time| time / sample.others.len() as f64);
+            row(megabytes(sample.dwarf_bytes), &[floor, look_up, own, own / (floor + look_up)]);
         }
     }
 }
 
 fn warm(run: &mut Run, sample: &Sample) -> Option<[f64; 2]> {
     let context = sample.addr2line();
-    ask_addr2line(&context, &sample.addresses);
+    let works = others(sample, &context);
+    run.measure(ROUNDS, works)
+}
+
+/// Both are asked for other addresses of the functions that they have read.
+fn others<'a>(sample: &'a Sample, context: &'a Addr2Line<'a>) -> [Work<'a>; 2] {
+    ask_addr2line(context, &sample.addresses);
     let read = || {
         let mut symbolizer = sample.symbolizer();
         ask_symbolizer(&mut symbolizer, &sample.addresses);
         symbolizer
     };
-    let symbolizer = RefCell::new(read());
-    let floor = work(1, || ask_addr2line(&context, &sample.others));
-    let own = work(1, || ask_symbolizer(&mut symbolizer.borrow_mut(), &sample.others));
-    run.measure(ROUNDS, [floor, own.afterwards(|| *symbolizer.borrow_mut() = read())])
+    let symbolizer = Rc::new(RefCell::new(read()));
+    let next = Rc::clone(&symbolizer);
+    let floor = work(1, || ask_addr2line(context, &sample.others));
+    let own = work(1, move || ask_symbolizer(&mut symbolizer.borrow_mut(), &sample.others));
+    [floor, own.afterwards(move || *next.borrow_mut() = read())]
 }
 
 fn again(run: &mut Run, sample: &Sample) -> Option<[f64; 2]> {

@@ -10,10 +10,17 @@ use addr2line::Context;
 use flamewalk_handler::code::CodeKind;
 use flamewalk_symbolizer::{CodeAddress, CodeImage, GuestBinary, Symbolizer};
 use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
+use object::read::elf::ElfFile64;
+use object::{Endianness, Object, ObjectSection};
 use wasmparser::{Parser, Payload};
 use wasmtime::{Config, Engine, Strategy};
+use wasmtime_environ::lookup_file_pos;
+use wasmtime_environ::obj::ELF_WASMTIME_ADDRMAP;
 
 type Reader<'data> = EndianSlice<'data, LittleEndian>;
+
+/// `addr2line`, and what it has read.
+pub(crate) type Addr2Line<'data> = Context<Reader<'data>>;
 
 /// The sections that names and lines are read from; debuggers read more.
 const SECTIONS: [SectionId; 5] = [
@@ -35,6 +42,8 @@ pub(crate) struct Address {
 pub(crate) struct Sample {
     binary: Arc<[u8]>,
     image: Arc<CodeImage>,
+    /// The image's section that says which bytecode each instruction comes from.
+    address_map: Vec<u8>,
     /// Bytes of DWARF, without what only debuggers read.
     pub(crate) dwarf_bytes: usize,
     /// Spread evenly over the guest's code.
@@ -52,9 +61,13 @@ impl Sample {
         config.strategy(Strategy::Winch);
         let engine = Engine::new(&config).expect("an engine for this machine");
         let image = engine.precompile_module(&binary).expect("the guest compiles");
+        let elf = ElfFile64::<Endianness>::parse(image.as_slice()).expect("an image that Wasmtime wrote");
+        let address_map = elf.section_by_name(ELF_WASMTIME_ADDRMAP).expect("an engine keeps it by default");
+        let address_map = address_map.data().expect("an image that Wasmtime wrote").to_vec();
         let image = Arc::new(CodeImage::parse_without_dwarf(&image).expect("an image that Wasmtime wrote"));
         let dwarf_bytes = sections(&binary).iter().map(|(_, range)| range.len()).sum();
-        let mut sample = Self { binary, image, dwarf_bytes, addresses: Vec::new(), others: Vec::new() };
+        let mut sample =
+            Self { binary, image, address_map, dwarf_bytes, addresses: Vec::new(), others: Vec::new() };
         sample.choose(count);
         sample
     }
@@ -110,7 +123,7 @@ impl Sample {
     }
 
     /// The DWARF as `addr2line` reads it first.
-    pub(crate) fn addr2line(&self) -> Context<Reader<'_>> {
+    pub(crate) fn addr2line(&self) -> Addr2Line<'_> {
         let sections = sections(&self.binary);
         let dwarf = Dwarf::load(|id| {
             let range =
@@ -118,6 +131,13 @@ impl Sample {
             Ok::<_, gimli::Error>(EndianSlice::new(&self.binary[range], LittleEndian))
         });
         Context::from_dwarf(dwarf.expect("loading cannot fail")).expect("sound DWARF")
+    }
+
+    /// Wasmtime's own look-up of where the addresses are in the binary.
+    pub(crate) fn look_up_by_wasmtime(&self, addresses: &[Address]) {
+        for address in addresses {
+            black_box(lookup_file_pos(&self.address_map, address.in_image.offset_for_lookup() as usize));
+        }
     }
 
     /// Bytes of the units that any of the addresses is in, and of their line programs.
@@ -143,7 +163,7 @@ pub(crate) fn ask_symbolizer(symbolizer: &mut Symbolizer, addresses: &[Address])
 }
 
 /// Asks `addr2line` for all frames.
-pub(crate) fn ask_addr2line(context: &Context<Reader<'_>>, addresses: &[Address]) {
+pub(crate) fn ask_addr2line(context: &Addr2Line<'_>, addresses: &[Address]) {
     for address in addresses {
         let frames = context.find_frames(address.in_code_section).skip_all_loads();
         let mut frames = frames.expect("sound DWARF");

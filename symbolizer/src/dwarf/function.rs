@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
 
+use super::entries::Entries;
 use super::fuel::Fuel;
 use super::lines::Position;
 use super::names::{DwarfName, Names};
-use super::units::{AddressRange, RangeAttributes, Units};
+use super::ranges::{AddressRange, RangeAttributes};
+use super::units::Units;
 use super::{OutOfFuel, Reader, Sections, Stop, Unit};
 
 /// Inlined functions that are nested more deeply are left out: no compiler nests as deep.
@@ -25,9 +27,11 @@ pub(crate) struct FunctionScope {
 /// One copy of a function that was inlined.
 pub(crate) struct Inlined {
     /// The copy that it was inlined into, as an index; `None` if that is the function itself.
-    parent: Option<u32>,
+    pub(crate) parent: Option<u32>,
     /// The entry in `.debug_info` that has its name.
     pub(crate) origin: Option<DebugInfoOffset>,
+    /// The name to show, once it has been asked for.
+    pub(crate) shown: Option<Arc<str>>,
     /// Where it was called.
     pub(crate) call: Position,
 }
@@ -47,52 +51,46 @@ impl FunctionScope {
         units: &mut Units,
         names: &mut Names,
         unit_index: usize,
-        entry: UnitOffset,
+        root: UnitOffset,
         fuel: &mut Fuel,
     ) -> Result<FunctionScope, Stop> {
-        let open_unit = units.open(sections, unit_index, fuel)?;
+        let (open_unit, kinds) = units.open_with_kinds(sections, unit_index, fuel)?;
         let unit = open_unit.unit_ref(sections);
-        let name = names.of_entry(sections, units, &open_unit, entry, fuel)?;
+        let name = names.of_entry(sections, units, &open_unit, root, fuel)?;
         let mut scope = FunctionScope { name, inlined: Vec::new(), stretches: Vec::new() };
         let mut covered: Vec<(AddressRange, u32)> = Vec::new();
-        let mut entries = unit.entries_raw(Some(entry))?;
-        let root_depth = entries.next_depth();
+        let mut entries = Entries::new(sections, &open_unit, &kinds, Some(root))?;
         // The open copies, outermost first: depth of the entry and index.
         let mut open: Vec<(isize, u32)> = Vec::new();
         // The depth of an entry whose children do not belong here.
         let mut skipped: Option<isize> = None;
-        let mut is_root = true;
-        while !entries.is_empty() {
-            let depth = entries.next_depth();
-            if !is_root && depth <= root_depth {
-                break;
-            }
-            let Some(abbreviation) = entries.read_abbreviation()? else { continue };
-            fuel.burn(1 + abbreviation.attributes().len())?;
-            if skipped.is_some_and(|skipped| depth <= skipped) {
+        // The root itself lies above all of its own.
+        let mut floor = -1;
+        while let Some(entry) = entries.next(floor, fuel)? {
+            let depth = entry.depth;
+            if skipped.is_some_and(|skipped| entry.least_depth <= skipped) {
                 skipped = None;
             }
-            while open.last().is_some_and(|(open_depth, _)| depth <= *open_depth) {
+            while open.last().is_some_and(|(open_depth, _)| entry.least_depth <= *open_depth) {
                 open.pop();
             }
-            let is_inlined = abbreviation.tag() == gimli::DW_TAG_inlined_subroutine;
-            let is_nested = abbreviation.tag() == gimli::DW_TAG_subprogram && !is_root;
-            is_root = false;
+            let is_inlined = entry.tag == gimli::DW_TAG_inlined_subroutine;
+            let is_nested = entry.tag == gimli::DW_TAG_subprogram && floor == 0;
+            floor = 0;
             if skipped.is_none() && (is_nested || is_inlined && open.len() >= DEEPEST_INLINING) {
                 skipped = Some(depth);
             }
             if skipped.is_some() || !is_inlined {
-                entries.skip_attributes(abbreviation.attributes())?;
+                entries.skip(entry)?;
                 continue;
             }
             let parent = open.last().map(|(_, index)| *index);
-            let mut inlined = Inlined { parent, origin: None, call: Position::default() };
+            let mut inlined = Inlined { parent, origin: None, shown: None, call: Position::default() };
             let mut ranges = RangeAttributes::default();
-            for specification in abbreviation.attributes() {
-                let attribute = entries.read_attribute(*specification)?;
+            entries.read(entry, |attribute| {
                 inlined.note(&open_unit, attribute.name(), attribute.value());
-                ranges.note(unit, attribute.name(), attribute.value())?;
-            }
+                ranges.note(unit, attribute.name(), attribute.value())
+            })?;
             // There are no more than bytes in the file, which is smaller than 4 GiB.
             let index = scope.inlined.len() as u32;
             ranges.read(unit, fuel, |range| covered.push((range, index)))?;
@@ -136,10 +134,9 @@ impl FunctionScope {
         self.stretches.get(after.checked_sub(1)?)?.innermost
     }
 
-    /// A copy and those that it was inlined into, from the innermost to the outermost.
-    pub(crate) fn chain(&self, innermost: Option<u32>) -> impl Iterator<Item = &Inlined> {
-        let copy = |index: Option<u32>| self.inlined.get(index? as usize);
-        std::iter::successors(copy(innermost), move |inlined| copy(inlined.parent))
+    /// One of the copies, by its index.
+    pub(crate) fn copy(&mut self, index: u32) -> Option<&mut Inlined> {
+        self.inlined.get_mut(index as usize)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The lines of one unit: its line program, of which each sequence is run when a function in it is asked for.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -67,8 +66,8 @@ pub(crate) struct Lines {
     /// Sorted by start.
     sequences: Vec<Sequence>,
     runner: Runner,
-    /// The files asked for so far.
-    files: HashMap<u32, Option<Arc<str>>>,
+    /// By their numbers: `None` if not asked for so far, within it `None` if there is none.
+    files: Vec<Option<Option<Arc<str>>>>,
 }
 
 impl Lines {
@@ -86,6 +85,8 @@ impl Lines {
         let header = program.header();
         fuel.burn(header.raw_program_buf().len())?;
         lines.runner = Runner::new(sections, header);
+        // They are counted from 0 or from 1.
+        lines.files = vec![None; header.file_names().len() + 1];
         let mut others = Vec::new();
         let complete = sequences::cut(header, |cut| match cut.start {
             Some(start) => {
@@ -170,22 +171,23 @@ impl Lines {
         Ok(self.sequences[index].rows.get_or_insert_default())
     }
 
-    /// The address of a function's first row, at or after the start of its body.
-    pub(crate) fn first_address(
+    /// The sequence that starts in a function's body, by its index, and the address of its first row.
+    pub(crate) fn first(
         &mut self,
         sections: &Sections<'_>,
         units: &mut Units,
         body: Body,
         fuel: &mut Fuel,
-    ) -> Result<Option<u32>, OutOfFuel> {
-        let before = self.sequences.partition_point(|sequence| sequence.body < body.start);
-        if self.sequences.get(before).is_none_or(|sequence| sequence.body != body.start) {
+    ) -> Result<Option<(usize, u32)>, OutOfFuel> {
+        let index = self.sequences.partition_point(|sequence| sequence.body < body.start);
+        if self.sequences.get(index).is_none_or(|sequence| sequence.body != body.start) {
             return Ok(None);
         }
-        Ok(self.rows(sections, units, before, fuel)?.rows.first().map(|row| row.address))
+        let rows = self.rows(sections, units, index, fuel)?;
+        Ok(rows.rows.first().map(|row| (index, row.address)))
     }
 
-    /// The position of an address in a body.
+    /// The position of an address in a body. `probable` is the sequence that most of the body's addresses are in.
     ///
     /// Compilers give some instructions no line. They get that of the nearest row before, or else after, in the same
     /// function, inlined or not: `is_same` says whether another address is in it.
@@ -193,13 +195,21 @@ impl Lines {
         &mut self,
         sections: &Sections<'_>,
         units: &mut Units,
-        (body, address): (Body, u32),
+        (body, address, probable): (Body, u32, usize),
         is_same: impl Fn(u32) -> bool,
         fuel: &mut Fuel,
     ) -> Result<Option<Position>, OutOfFuel> {
         // The last one that starts before: what overlaps it describes code that the linker dropped.
-        let after = self.sequences.partition_point(|sequence| sequence.start <= address);
-        let Some(index) = after.checked_sub(1) else { return Ok(None) };
+        let starts_before = |sequence: &Sequence| sequence.start <= address;
+        let is_last = |index: usize| {
+            self.sequences.get(index).is_some_and(starts_before)
+                && !self.sequences.get(index + 1).is_some_and(starts_before)
+        };
+        let index = match is_last(probable) {
+            true => Some(probable),
+            false => self.sequences.partition_point(starts_before).checked_sub(1),
+        };
+        let Some(index) = index else { return Ok(None) };
         Ok(self.rows(sections, units, index, fuel)?.find(body, address, is_same))
     }
 
@@ -213,17 +223,16 @@ impl Lines {
         fuel: &mut Fuel,
     ) -> Result<Option<SourceLocation>, OutOfFuel> {
         let Some(Position { file: Some(file), line, column }) = position else { return Ok(None) };
-        let path = match self.files.get(&file) {
-            Some(path) => path.clone(),
+        let Some(known) = self.files.get_mut(file as usize) else { return Ok(None) };
+        let path = match known {
+            Some(path) => path,
             None => {
                 let unit = units.open_with_lines(sections, unit_index, fuel);
                 let path = unit.and_then(|unit| file_path(unit.unit_ref(sections), file, fuel));
-                let path = units.unless_malformed(path)?.flatten();
-                self.files.insert(file, path.clone());
-                path
+                known.insert(units.unless_malformed(path)?.flatten())
             }
         };
-        Ok(path.map(|file| SourceLocation { file, line, column }))
+        Ok(path.clone().map(|file| SourceLocation { file, line, column }))
     }
 }
 

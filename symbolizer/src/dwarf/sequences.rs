@@ -22,7 +22,15 @@ pub(crate) fn cut(header: &LineProgramHeader<Reader<'_>>, mut each: impl FnMut(C
     let mut first = 0;
     let mut start = None;
     let (mut has_moved, mut is_plain) = (false, true);
+    // Where the sequence's address is known, only its end is of interest, and whether another address comes before.
+    let mut can_search = header.opcode_base() <= LEAST_UNKNOWN;
     while !rest.is_empty() {
+        if can_search && start.is_some() {
+            match next_extended(rest.slice(), header.opcode_base()) {
+                Some(position) => rest.skip(position)?,
+                None => can_search = false,
+            }
+        }
         let opcode = gimli::DwLns(rest.read_u8()?);
         match opcode {
             gimli::DwLns(0) => {
@@ -68,6 +76,78 @@ pub(crate) fn cut(header: &LineProgramHeader<Reader<'_>>, mut each: impl FnMut(C
         }
     }
     Ok(())
+}
+
+/// The first opcode that version 4 does not define.
+const LEAST_UNKNOWN: u8 = 13;
+
+/// Where the next extended instruction is in instructions that nothing unknown is among.
+///
+/// It begins with a 0, which few other bytes are, and those are operands. Whether one is, is found out from the last place
+/// before it where an instruction has to end.
+fn next_extended(instructions: &[u8], opcode_base: u8) -> Option<usize> {
+    // An instruction begins here, and none before it is an extended one.
+    let mut begin = 0;
+    for zero in memchr::memchr_iter(0, instructions) {
+        // Or it is in an operand that has been passed.
+        if begin <= zero {
+            begin += last_begin(&instructions[begin..zero], opcode_base);
+            while begin < zero {
+                begin = instruction_end(instructions, begin, opcode_base);
+            }
+            if begin == zero {
+                return Some(zero);
+            }
+        }
+    }
+    None
+}
+
+/// The last place, as far as single bytes tell, where an instruction begins in instructions or behind them.
+fn last_begin(instructions: &[u8], opcode_base: u8) -> usize {
+    let ends = |last: usize| {
+        // A byte that is the last of an operand of variable length, or a whole instruction, but not the first of two bytes.
+        let is_in_two_bytes =
+            last > 0 && gimli::DwLns(instructions[last - 1]) == gimli::DW_LNS_fixed_advance_pc;
+        let byte = instructions[last];
+        byte != 0 && byte < 0x80 && operand(byte, opcode_base) == Operand::None && !is_in_two_bytes
+    };
+    (0..instructions.len()).rev().find(|last| ends(*last)).map_or(0, |last| last + 1)
+}
+
+#[derive(PartialEq, Eq)]
+enum Operand {
+    None,
+    /// Of variable length.
+    Number,
+    TwoBytes,
+}
+
+/// What follows the opcode of an instruction that is neither extended nor unknown.
+fn operand(opcode: u8, opcode_base: u8) -> Operand {
+    match gimli::DwLns(opcode) {
+        _ if opcode >= opcode_base => Operand::None,
+        gimli::DW_LNS_advance_pc
+        | gimli::DW_LNS_advance_line
+        | gimli::DW_LNS_set_file
+        | gimli::DW_LNS_set_column
+        | gimli::DW_LNS_set_isa => Operand::Number,
+        gimli::DW_LNS_fixed_advance_pc => Operand::TwoBytes,
+        _ => Operand::None,
+    }
+}
+
+/// Where such an instruction ends that begins here.
+fn instruction_end(instructions: &[u8], begin: usize, opcode_base: u8) -> usize {
+    let operands = &instructions[begin + 1..];
+    let length = match operand(instructions[begin], opcode_base) {
+        Operand::None => 0,
+        Operand::Number => {
+            operands.iter().position(|byte| *byte < 0x80).map_or(operands.len(), |last| last + 1)
+        }
+        Operand::TwoBytes => 2,
+    };
+    begin + 1 + length
 }
 
 /// What one sequence of a program needs to be run as a program of its own.
@@ -121,5 +201,28 @@ impl Runner {
             each(row);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{instruction_end, next_extended};
+
+    proptest! {
+        /// Instruction by instruction, from the first one on.
+        #[test]
+        fn the_next_extended_instruction_is_the_first_one_that_is_met(
+            // As many zeros, opcodes with operands and bytes that go on as it takes to be mistaken.
+            bytes in prop::collection::vec(prop_oneof![0_u8..16, Just(0), Just(9), 0x7e_u8..0x84], 0..40),
+            opcode_base in 1_u8..=13,
+        ) {
+            let mut begin = 0;
+            while bytes.get(begin).is_some_and(|opcode| *opcode != 0) {
+                begin = instruction_end(&bytes, begin, opcode_base);
+            }
+            prop_assert_eq!(next_extended(&bytes, opcode_base), Some(begin).filter(|begin| *begin < bytes.len()));
+        }
     }
 }

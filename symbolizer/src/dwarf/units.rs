@@ -5,20 +5,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use gimli::{
-    Abbreviations, AttributeValue, DebugAbbrevOffset, DebugAddrBase, DebugInfoOffset, DebugLocListsBase,
-    DebugRngListsBase, DebugStrOffsetsBase, DwoId, Section, UnitHeader, UnitOffset, UnitRef, UnitType,
+    Abbreviations, DebugAbbrevOffset, DebugAddrBase, DebugInfoOffset, DebugLocListsBase, DebugRngListsBase,
+    DebugStrOffsetsBase, DwoId, Section, UnitHeader, UnitOffset, UnitType,
 };
 
+use super::entries::{Entries, Kinds};
 use super::fuel::Fuel;
+use super::ranges::{AddressRange, RangeAttributes};
 use super::{OutOfFuel, Reader, Sections, Stop, Unit};
 use crate::bodies::{Bodies, Body};
-
-/// A range of addresses, end excluded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AddressRange {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-}
 
 /// An index of all units: where they are, and the ranges that they say they cover.
 pub(crate) struct Units {
@@ -55,6 +50,8 @@ struct UnitEntry {
     offset: DebugInfoOffset,
     /// Read when the unit is opened for the first time.
     root: Option<Root>,
+    /// Worked out when its entries are read for the first time.
+    kinds: Option<Arc<Kinds>>,
     /// Whether its subprograms are in the index.
     is_indexed: bool,
 }
@@ -138,7 +135,7 @@ impl Units {
             let is_compilation = matches!(header.type_(), UnitType::Compilation | UnitType::Skeleton(_));
             self.abbreviations.insert(header.debug_abbrev_offset().0, None);
             // Other units only hold what compilation units refer to.
-            self.entries.push(UnitEntry { offset, root: None, is_indexed: !is_compilation });
+            self.entries.push(UnitEntry { offset, root: None, kinds: None, is_indexed: !is_compilation });
             if is_compilation {
                 compilation.push((self.entries.len() - 1, header));
             }
@@ -244,6 +241,22 @@ impl Units {
             line_program: None,
             dwo_id: root.dwo_id,
         })
+    }
+
+    /// Opens a unit to read many of its entries.
+    pub(crate) fn open_with_kinds<'data>(
+        &mut self,
+        sections: &Sections<'data>,
+        unit: usize,
+        fuel: &mut Fuel,
+    ) -> Result<(Unit<'data>, Arc<Kinds>), Stop> {
+        let opened = self.open(sections, unit, fuel)?;
+        let kinds = &mut self.entries[unit].kinds;
+        let kinds = match kinds {
+            Some(known) => known,
+            None => kinds.insert(Arc::new(Kinds::new(&opened, fuel)?)),
+        };
+        Ok((opened, kinds.clone()))
     }
 
     /// Opens a unit with the tables of files and directories of its line program.
@@ -359,89 +372,30 @@ impl Units {
         bodies: &Bodies,
         fuel: &mut Fuel,
     ) -> Result<(), Stop> {
-        let unit = self.open(sections, index, fuel)?;
+        let (unit, kinds) = self.open_with_kinds(sections, index, fuel)?;
+        let mut entries = Entries::new(sections, &unit, &kinds, None)?;
         let unit = unit.unit_ref(sections);
-        let mut entries = unit.entries_raw(None)?;
-        while !entries.is_empty() {
-            let offset = entries.next_offset();
-            let Some(abbreviation) = entries.read_abbreviation()? else { continue };
-            fuel.burn(1 + abbreviation.attributes().len())?;
-            if abbreviation.tag() != gimli::DW_TAG_subprogram {
-                entries.skip_attributes(abbreviation.attributes())?;
+        while let Some(entry) = entries.next(isize::MIN, fuel)? {
+            if entry.tag != gimli::DW_TAG_subprogram {
+                entries.skip(entry)?;
                 continue;
             }
             let mut attributes = RangeAttributes::default();
-            for specification in abbreviation.attributes() {
-                let attribute = entries.read_attribute(*specification)?;
-                attributes.note(unit, attribute.name(), attribute.value())?;
-            }
+            entries.read(entry, |attribute| attributes.note(unit, attribute.name(), attribute.value()))?;
             attributes.read(unit, fuel, |range| {
                 self.any_code = true;
                 self.all_zero &= range.start == 0;
                 if let Some(body) = bodies.starting_at(range.start) {
                     self.any_match = true;
                     let fits = range.end == u64::from(body.end);
-                    let new = Description { unit: index, subprogram: Some(offset), fits, is_final: false };
+                    let new =
+                        Description { unit: index, subprogram: Some(entry.offset), fits, is_final: false };
                     let known = self.descriptions.entry(body.start).or_insert(new);
                     if fits && !known.fits && !known.is_final {
                         *known = new;
                     }
                 }
             })?;
-        }
-        Ok(())
-    }
-}
-
-/// The attributes of an entry that say which addresses it covers.
-#[derive(Default)]
-pub(crate) struct RangeAttributes {
-    low: Option<u64>,
-    high: Option<u64>,
-    size: Option<u64>,
-    list: Option<gimli::RangeListsOffset>,
-}
-
-impl RangeAttributes {
-    pub(crate) fn note<'data>(
-        &mut self,
-        unit: UnitRef<'_, Reader<'data>>,
-        name: gimli::DwAt,
-        value: AttributeValue<Reader<'data>>,
-    ) -> Result<(), Stop> {
-        match (name, value) {
-            (gimli::DW_AT_low_pc, value) => self.low = unit.attr_address(value)?,
-            (gimli::DW_AT_high_pc, AttributeValue::Udata(size)) => self.size = Some(size),
-            (gimli::DW_AT_high_pc, value) => self.high = unit.attr_address(value)?,
-            (gimli::DW_AT_ranges, value) => self.list = unit.attr_ranges_offset(value)?,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Calls `each` with every range that is not empty.
-    pub(crate) fn read(
-        &self,
-        unit: UnitRef<'_, Reader<'_>>,
-        fuel: &mut Fuel,
-        mut each: impl FnMut(AddressRange),
-    ) -> Result<(), Stop> {
-        let mut add = |start: u64, end: u64| {
-            if start < end {
-                each(AddressRange { start, end });
-            }
-        };
-        if let Some(list) = self.list {
-            let mut ranges = unit.ranges(list)?;
-            while let Some(range) = ranges.next()? {
-                fuel.burn(1)?;
-                add(range.begin, range.end);
-            }
-        } else if let (Some(low), Some(high)) = (self.low, self.high) {
-            add(low, high);
-        } else if let (Some(low), Some(size)) = (self.low, self.size) {
-            // A linker's mark for dropped code, -1, overflows and is ignored.
-            add(low, low.wrapping_add(size));
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ fn the_images_that_fuzzing_starts_from_are_understood() {
         let mut symbolizer = Symbolizer::of_unknown(image, "guest");
         let names: BTreeSet<_> = functions
             .iter()
-            .flat_map(|function| symbolizer.frames(CodeAddress::Instruction(function.start)))
+            .flat_map(|function| symbolizer.frames(CodeAddress::Instruction(function.start)).to_vec())
             .map(|frame| frame.name.to_string())
             .collect();
         assert!(names.contains(function), "{name}: {names:?}");

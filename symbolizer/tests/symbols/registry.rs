@@ -160,9 +160,9 @@ fn what_nobody_holds_is_freed() {
     let readers = [SampleReader::new(Arc::clone(&registry)), SampleReader::new(Arc::clone(&registry))];
     let (id, image) = load(0x1000);
     let name = |id| {
-        let frames =
-            registry.with_symbolizer(id, |symbolizer| symbolizer.frames(CodeAddress::Instruction(0)));
-        frames.map(|frames| frames[0].name.to_string())
+        registry.with_symbolizer(id, |symbolizer| {
+            symbolizer.frames(CodeAddress::Instruction(0))[0].name.to_string()
+        })
     };
     registry.retire(id);
     assert_eq!(name(id).as_deref(), Some("f"));
