@@ -212,9 +212,21 @@ class Report {
     if (this.isDifference) {
       const [base, now] = [0, 1].map((side) => this.cost(side, branch.tallies[side].weight));
       facts.push(["base", this.costText(base)], ["new", this.costText(now)], ["change", this.changeText(now - base)]);
-      if (branch.key !== NONE) facts.push(["meaning", this.dataset.json.changes.hues[this.hue(branch)].label]);
+      if (branch.key !== NONE) {
+        const { hues } = this.dataset.json.changes;
+        const hue = this.hue(branch);
+        facts.push(["meaning", hues[hue].label]);
+        if (hue === hues.length - 1) facts.push(...this.missed(branch.key >> 1).map(({ text }) => ["but", text]));
+      }
     }
     return facts;
+  }
+
+  /** Of self and total, if no change of a function was found: how small one may be that is there all the same. */
+  missed(number) {
+    const sizes = this.dataset.json.changes.functions[number]?.missed ?? [];
+    const text = (size, of) => `a change of the function's ${of} by less than ${size} may be missed`;
+    return ["self", "total"].flatMap((of, i) => (sizes[i] ? [{ of, text: text(sizes[i], of) }] : []));
   }
 
   /** The figures of a function over all its frames. */
