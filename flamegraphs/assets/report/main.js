@@ -158,6 +158,13 @@ class Report {
     return this.colors.ofFunction(branch.key >> 1, this.dataset.json.changes.hues[this.hue(branch)]);
   }
 
+  /** The colour of a function over all its frames. */
+  colorOfFunction(number) {
+    const { changes } = this.dataset.json;
+    const hue = this.isDifference && (changes.functions[number]?.hue ?? changes.hues.length - 1);
+    return hue === false ? this.colors.ofKey(2 * number) : this.colors.ofHue(hue);
+  }
+
   /** Position in the hues: of the call, or of the function where a frame stands for calls of many callers. */
   hue(branch) {
     if (branch.members.length === 1 && !branch.tree.towardsCallers) return this.dataset.callHue[branch.members[0]];
@@ -167,7 +174,7 @@ class Report {
   /** What a frame has before its name: in a difference, whether it costs more or less than before, beyond noise. */
   mark(branch) {
     if (!this.isDifference || branch.key === NONE) return "";
-    return ["▲ ", "△ ", "▼ ", "▽ ", ""][this.hue(branch)];
+    return HUE_MARKS[this.hue(branch)];
   }
 
   /** What a weight of a side costs: per unit of work if that is known, otherwise as a share. */

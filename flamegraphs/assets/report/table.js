@@ -111,7 +111,7 @@ class Table {
     const name = cell("name", this.report.dataset.names[number]);
     const swatch = document.createElement("span");
     swatch.className = "swatch";
-    swatch.style.background = this.report.colors.ofKey(2 * number);
+    swatch.style.background = this.report.colorOfFunction(number);
     name.prepend(swatch);
     row.append(name);
   }
