@@ -178,7 +178,7 @@ fn one_line() -> Vec<u8> {
 
 fn distinct_names() -> Vec<u8> {
     packed(b"", |output| {
-        (0..900_000).for_each(|name| output.write_all(format!("{name:0>100} 1\n").as_bytes()).unwrap());
+        (0..900_000).for_each(|name| output.write_all(format!("{name:0>130} 1\n").as_bytes()).unwrap());
     })
 }
 

@@ -68,8 +68,11 @@ impl fmt::Display for Markdown<'_> {
             for path in comparison.paths.iter().take(self.rows) {
                 let names: Vec<String> = path
                     .functions
-                    .iter()
-                    .map(|&function| code(&comparison.functions[function].name))
+                    .chunk_by(|a, b| a == b)
+                    .map(|same| {
+                        let name = code(&comparison.functions[same[0]].name);
+                        if same.len() > 1 { format!("{name} × {}", same.len()) } else { name }
+                    })
                     .collect();
                 let names = names.join(&format!(" {ARROW} "));
                 writeln!(f, "| {names} | {} |", cells(wording, &path.own, &path.total))?;

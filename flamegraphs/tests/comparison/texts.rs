@@ -87,6 +87,18 @@ fn lines_fit_the_terminal() {
     assert!(table.to_string().contains("… and 4 more functions\n"), "{table}");
 }
 
+/// A recursion of 28 steps was a row of 28 names.
+#[test]
+fn a_recursion_is_one_name_in_markdown() {
+    let mut frames = vec![Frame::guest("recurse"); 28];
+    frames.insert(0, Frame::guest("main"));
+    let other = Frame::guest("other");
+    let [base, new] = [1_000, 2_000].map(|samples| side(&[(&frames, samples), (from_ref(&other), 5_000)]));
+    let comparison = Comparison::new(&base, &new, &ComparisonOptions::default()).unwrap();
+    let text = comparison.markdown().to_string();
+    assert!(text.contains("| <code>main</code> → <code>recurse</code> × 28 |"), "{text}");
+}
+
 #[test]
 fn a_path_keeps_its_end() {
     let names: Vec<Frame> = (0..30).map(|depth| Frame::guest(format!("function{depth}"))).collect();
@@ -167,7 +179,9 @@ fn markdown_shows_hostile_names_as_they_are() {
     }
     assert!(text.contains("**2 functions changed beyond noise.**"), "{text}");
     let same = Comparison::new(&base, &base, &ComparisonOptions::default()).unwrap();
-    assert!(same.markdown().to_string().starts_with("**Nothing changed beyond noise.** A change of self by "));
+    assert!(
+        same.markdown().to_string().starts_with("**Nothing changed beyond noise.** A change of self by ")
+    );
 }
 
 #[test]
