@@ -17,9 +17,10 @@ use flate2::{Compression, bufread::MultiGzDecoder, write::GzEncoder};
 
 /// How a file tries to be more than it looks like, by a number that says how much.
 const SHAPES: [(&str, Shape, u64); 4] = [
-    ("frames", frames, 1 << 21),
-    ("shared stacks", shared_stacks, 1 << 10),
-    ("stacks", stacks, 1 << 21),
+    // Hash tables of 2^n places are full to seven eighths, and what is just below that is what most is accepted of.
+    ("frames", frames, (7 << 18) - 4),
+    ("shared stacks", shared_stacks, 2_000),
+    ("stacks", stacks, (7 << 18) - 4),
     ("samples of a stack", samples_of_a_stack, 1 << 10),
 ];
 

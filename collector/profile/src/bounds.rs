@@ -1,35 +1,56 @@
-//! What a file may make of us: references that must exist, and how much memory a small file may claim.
+//! What a file may make of us: references that must exist, and how much of each thing a file may have.
 //!
-//! Three things make a reader's memory grow beyond the size of the file: compression, stacks that share their older
-//! frames in the file and do not in the model, and entries that are larger in the model than in the file. Each has its
-//! bound here; together they keep a reader below a few gigabytes, whatever it reads.
+//! Three things make a reader's memory grow beyond the size of the file: compression, entries that are larger in memory
+//! than in the file, and stacks that share their older frames in the file and do not in the model. What content may be, and
+//! how many entries it may have, is bounded here; what becomes of it, by [`BoundedProfile`](crate::bounded::BoundedProfile).
+//! Together they keep a reader below half a gigabyte, whatever it reads: `tests/memory.rs` holds them to that.
 
 use crate::{Format, FrameId, ProfileError};
 
 /// The most bytes that compressed content may have once it is decompressed. The largest profiles that are worth
 /// keeping are a fifth of that.
-pub(crate) const CONTENT: u64 = 128 << 20;
+pub(crate) const CONTENT: usize = 128 << 20;
 
-/// The same for pprof's messages, which take up to 36 times as much memory as their bytes.
-pub(crate) const PPROF_CONTENT: u64 = 64 << 20;
+/// The same for pprof's messages, which take a few times as much memory as their bytes.
+pub(crate) const PPROF_CONTENT: usize = 64 << 20;
 
-/// The most frames that the stacks of one file may have together, each counted on every stack: 256 MiB of the model.
-const FRAMES_ON_STACKS: u64 = 64 << 20;
+/// The most entries that a table of frames and what belongs to them may have: five times as many as the largest guests
+/// have functions. As many as fit into the places of a hash table of 2²⁰, which are full to seven eighths.
+const ENTRIES: usize = 7 << 17;
 
-/// The most entries that each table of a file may have: ten times as many as the largest guests have functions, and as a
-/// run has stacks that are worth telling apart. Every entry costs a look-up and its share of the model's indices, about
-/// half a kilobyte in all.
-const ENTRIES: u64 = 2 << 20;
+/// The same for tables of stacks and samples, which may be the sum of many profiles.
+const POSITIONS: usize = 7 << 18;
+
+/// Checks how long content is.
+///
+/// # Errors
+/// [`ProfileError::TooLarge`] if it is longer than compressed content may be.
+pub(crate) fn content(length: usize) -> Result<(), ProfileError> {
+    within("decompressed bytes", length, CONTENT)
+}
 
 /// Checks how many entries a table has.
 ///
 /// # Errors
 /// [`ProfileError::TooLarge`] if a table has more entries than a profile can have.
 pub(crate) fn entries(what: &'static str, count: usize) -> Result<(), ProfileError> {
-    if count as u64 > ENTRIES {
-        return Err(ProfileError::TooLarge { what, limit: ENTRIES });
-    }
-    Ok(())
+    within(what, count, ENTRIES)
+}
+
+/// Checks how many stacks or samples there are.
+///
+/// # Errors
+/// As for [`entries`].
+pub(crate) fn positions(what: &'static str, count: usize) -> Result<(), ProfileError> {
+    within(what, count, POSITIONS)
+}
+
+/// Checks a count of anything.
+///
+/// # Errors
+/// [`ProfileError::TooLarge`] if it is beyond the limit.
+pub(crate) fn within(what: &'static str, count: usize, limit: usize) -> Result<(), ProfileError> {
+    if count > limit { Err(ProfileError::TooLarge { what, limit: limit as u64 }) } else { Ok(()) }
 }
 
 /// The entry that a file refers to.
@@ -62,25 +83,6 @@ pub(crate) fn equal_lengths(
     Err(ProfileError::Malformed { format, reason })
 }
 
-/// How many more frames the stacks of one file may have.
-pub(crate) struct StackBudget(u64);
-
-impl Default for StackBudget {
-    fn default() -> Self {
-        Self(FRAMES_ON_STACKS)
-    }
-}
-
-impl StackBudget {
-    /// # Errors
-    /// [`ProfileError::TooLarge`] if all stacks of the file have too many frames together.
-    pub(crate) fn spend(&mut self, frames: usize) -> Result<(), ProfileError> {
-        let left = self.0.checked_sub(frames as u64);
-        self.0 = left.ok_or(ProfileError::TooLarge { what: "frames on stacks", limit: FRAMES_ON_STACKS })?;
-        Ok(())
-    }
-}
-
 /// Stacks as files share them: each node is a frame and the node of the frame that called it.
 pub(crate) struct Tree {
     format: Format,
@@ -106,7 +108,7 @@ impl Tree {
             }
             None => (0, 1),
         };
-        entries("stack nodes", self.nodes.len() + 1)?;
+        positions("stack nodes", self.nodes.len() + 1)?;
         self.nodes.push((frame, caller, depth));
         Ok(())
     }
@@ -114,10 +116,9 @@ impl Tree {
     /// The frames of the stack that ends with a node, oldest first.
     ///
     /// # Errors
-    /// [`ProfileError::Index`] if there is no such node; [`ProfileError::TooLarge`] if the budget is spent.
-    pub(crate) fn stack(&self, node: u64, budget: &mut StackBudget) -> Result<Vec<FrameId>, ProfileError> {
+    /// [`ProfileError::Index`] if there is no such node.
+    pub(crate) fn stack(&self, node: u64) -> Result<Vec<FrameId>, ProfileError> {
         let &(_, _, depth) = entry(self.format, "stack nodes", &self.nodes, node)?;
-        budget.spend(depth as usize)?;
         let mut frames = Vec::with_capacity(depth as usize);
         let mut number = node as usize + 1;
         while number > 0 {
@@ -143,25 +144,10 @@ mod tests {
         tree.push(None, a).unwrap();
         tree.push(Some(0), b).unwrap();
         tree.push(Some(0), c).unwrap();
-        let mut budget = StackBudget::default();
-        assert_eq!(tree.stack(0, &mut budget).unwrap(), [a]);
-        assert_eq!(tree.stack(2, &mut budget).unwrap(), [a, c]);
+        assert_eq!(tree.stack(0).unwrap(), [a]);
+        assert_eq!(tree.stack(2).unwrap(), [a, c]);
         // A node cannot be its own caller.
         assert!(matches!(tree.push(Some(3), a), Err(ProfileError::Index { index: 3, length: 3, .. })));
-        assert!(matches!(tree.stack(3, &mut budget), Err(ProfileError::Index { index: 3, length: 3, .. })));
-    }
-
-    #[test]
-    fn a_small_file_cannot_ask_for_stacks_that_fill_the_memory() {
-        let mut profile = Profile::default();
-        let frame = profile.intern(Frame::guest("f"));
-        let mut tree = Tree::new(Format::Native);
-        tree.push(None, frame).unwrap();
-        for caller in 0..100_000 {
-            tree.push(Some(caller), frame).unwrap();
-        }
-        let mut budget = StackBudget::default();
-        let refused = (0..1_000).find_map(|_| tree.stack(100_000, &mut budget).err());
-        assert!(matches!(refused, Some(ProfileError::TooLarge { what: "frames on stacks", .. })));
+        assert!(matches!(tree.stack(3), Err(ProfileError::Index { index: 3, length: 3, .. })));
     }
 }

@@ -33,7 +33,7 @@ mod write;
 
 use std::io::{BufWriter, Write};
 
-use crate::{Format, Profile, ProfileError, gzip};
+use crate::{Format, Profile, ProfileError, gzip, json};
 
 /// Writes `profile`, compressed. Equal profiles give equal bytes.
 ///
@@ -62,6 +62,7 @@ pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
 }
 
 pub(crate) fn read_unpacked(content: &[u8]) -> Result<Profile, ProfileError> {
+    json::check_size(content)?;
     let file = serde_json::from_slice(content).map_err(|error| malformed(error.to_string()))?;
     read::profile(file)
 }

@@ -23,12 +23,16 @@
 use std::{
     cmp::Ordering,
     collections::HashMap,
-    io::{BufRead, BufWriter, Write},
+    io::{BufRead, BufWriter, Read, Write},
+    sync::Arc,
 };
 
 use indexmap::IndexSet;
 
-use crate::{FrameId, Names, Profile, ProfileError, Tally, bounds, names};
+use crate::{FrameId, Names, Origin, Profile, ProfileError, Tally, bounded::BoundedProfile, bounds, names};
+
+/// The most bytes of a line: a million frames of usual names.
+const LINE: usize = 32 << 20;
 
 const NO_BREAK_SPACE: char = '\u{a0}';
 
@@ -104,16 +108,16 @@ fn line_bytes(stack: &[usize], names: &IndexSet<String>) -> impl Iterator<Item =
 /// [`ProfileError::Overflow`] if the sum exceeds 64 bits, [`ProfileError::TooLarge`] if it would take too much memory,
 /// [`ProfileError::Io`] if `input` fails.
 pub fn read(mut input: impl BufRead) -> Result<Profile, ProfileError> {
-    let mut profile = Profile::default();
-    let mut ids: HashMap<String, FrameId> = HashMap::new();
-    let mut budget = bounds::StackBudget::default();
+    let mut profile = BoundedProfile::default();
+    let mut ids: HashMap<Arc<str>, FrameId> = HashMap::new();
     let mut bytes = Vec::new();
     let mut number = 0;
     loop {
         bytes.clear();
-        if input.read_until(b'\n', &mut bytes)? == 0 {
-            return Ok(profile);
+        if (&mut input).take(LINE as u64 + 1).read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(profile.into_profile());
         }
+        bounds::within("bytes in a line", bytes.len(), LINE)?;
         number += 1;
         let text = String::from_utf8_lossy(&bytes);
         let line = text.trim();
@@ -130,17 +134,14 @@ pub fn read(mut input: impl BufRead) -> Result<Profile, ProfileError> {
             let id = match ids.get(name) {
                 Some(&id) => id,
                 None => {
-                    let id = profile.intern(names::parse(&unescape(name)));
-                    ids.insert(name.to_owned(), id);
+                    let id = profile.intern(names::parse(&unescape(name)))?;
+                    ids.insert(profile.text(name)?, id);
                     id
                 }
             };
             frames.push(id);
         }
-        budget.spend(frames.len())?;
-        profile.add(&frames, Tally { samples: 0, weight })?;
-        bounds::entries("frames", profile.frames().len())?;
-        bounds::entries("stacks", profile.stacks().len())?;
+        profile.add_from(&frames, Origin::default(), Tally { samples: 0, weight })?;
     }
 }
 

@@ -32,12 +32,10 @@ pub(crate) fn pack<W: Write>(
 pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, ProfileError> {
     let mut content = Vec::new();
     MultiGzDecoder::new(packed)
-        .take(bounds::CONTENT + 1)
+        .take(bounds::CONTENT as u64 + 1)
         .read_to_end(&mut content)
         .map_err(ProfileError::Gzip)?;
-    if content.len() as u64 > bounds::CONTENT {
-        return Err(ProfileError::TooLarge { what: "decompressed bytes", limit: bounds::CONTENT });
-    }
+    bounds::content(content.len())?;
     Ok(content)
 }
 
@@ -74,8 +72,8 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused() {
-        let bomb = packed(io::repeat(0).take(bounds::CONTENT + 1));
+        let bomb = packed(io::repeat(0).take(bounds::CONTENT as u64 + 1));
         assert!(bomb.len() < 1 << 20);
-        assert!(matches!(unpack(&bomb), Err(ProfileError::TooLarge { limit: bounds::CONTENT, .. })));
+        assert!(matches!(unpack(&bomb), Err(ProfileError::TooLarge { what: "decompressed bytes", .. })));
     }
 }

@@ -3,7 +3,10 @@
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Number;
 
-use crate::{Format, ProfileError};
+use crate::{Format, ProfileError, bounds};
+
+/// The most values of a text that become entries of 16 bytes or less, of as many as a file of the largest content has.
+const VALUES: usize = 16 << 20;
 
 /// Whether this starts like a JSON object.
 pub(crate) fn is_object(content: &[u8]) -> bool {
@@ -34,6 +37,40 @@ pub(crate) fn format(content: &[u8]) -> Result<Format, ProfileError> {
     }
 }
 
+/// Checks that a text is not too large to be taken apart, by its length and by how many objects, arrays and values it has,
+/// which are what takes memory then.
+///
+/// # Errors
+/// [`ProfileError::TooLarge`] if it is.
+pub(crate) fn check_size(content: &[u8]) -> Result<(), ProfileError> {
+    bounds::content(content.len())?;
+    let (mut objects, mut arrays, mut values) = (0, 0, 0);
+    let mut bytes = content.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' => objects += 1,
+            b'[' => arrays += 1,
+            b',' => values += 1,
+            b'"' => skip_text(&mut bytes),
+            _ => {}
+        }
+    }
+    bounds::entries("objects", objects)?;
+    bounds::positions("arrays", arrays)?;
+    bounds::within("values", values, VALUES)
+}
+
+/// Goes on behind the quotation mark that ends a text.
+fn skip_text<'b>(bytes: &mut impl Iterator<Item = &'b u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+}
+
 /// An amount, multiplied by `scale` and rounded to a whole number. Whole numbers are exact.
 pub(crate) fn amount(number: &Number, scale: u64) -> Option<u64> {
     if let Some(whole) = number.as_u64() {
@@ -58,6 +95,16 @@ mod tests {
         assert_eq!(amount("-0.0", 1), Some(0));
         assert_eq!(amount("-1", 1), None);
         assert_eq!(amount("1e300", 1), None);
+    }
+
+    #[test]
+    fn what_is_in_texts_does_not_count() {
+        let arrays = |array: &str, count: usize| format!("[{}0]", format!("{array},").repeat(count));
+        let most = 7 << 18;
+        assert!(check_size(arrays("[]", most - 1).as_bytes()).is_ok());
+        let refused = check_size(arrays("[]", most).as_bytes());
+        assert!(matches!(refused, Err(ProfileError::TooLarge { what: "arrays", .. })), "{refused:?}");
+        assert!(check_size(arrays(r#""\"[{\\""#, most).as_bytes()).is_ok());
     }
 
     #[test]

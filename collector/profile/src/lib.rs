@@ -55,6 +55,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounded;
 mod bounds;
 mod error;
 pub mod firefox;

@@ -1,6 +1,6 @@
 //! The names that frames are shown by, in every format.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use indexmap::IndexSet;
 
@@ -46,18 +46,14 @@ pub struct Names {
 impl Names {
     /// The shown names of `profile`.
     pub fn new(profile: &Profile) -> Self {
-        let mut modules = profile
-            .frames()
-            .filter(|(_, frame)| frame.kind == FrameKind::Guest)
-            .filter_map(|(_, frame)| frame.module.as_ref());
-        let first = modules.next();
-        let with_module = modules.any(|module| Some(module) != first);
+        let mut modules = Modules::default();
+        profile.frames().for_each(|(_, frame)| modules.add(frame));
         let mut names = IndexSet::new();
         let of_frame = profile
             .frames()
             .map(|(_, frame)| {
                 // There are at most as many names as frames, whose ids have 32 bits.
-                NameId(names.insert_full(show(frame, with_module)).0 as u32)
+                NameId(names.insert_full(show(frame, modules.are_shown())).0 as u32)
             })
             .collect();
         Self { of_frame, names }
@@ -110,7 +106,28 @@ pub(crate) fn own_name(frame: &Frame) -> Cow<'_, str> {
     })
 }
 
-fn show(frame: &Frame, with_module: bool) -> String {
+/// Whether the modules of guest frames are part of their names: if there are several.
+#[derive(Default)]
+pub(crate) struct Modules {
+    first: Option<Arc<str>>,
+    are_several: bool,
+}
+
+impl Modules {
+    pub(crate) fn add(&mut self, frame: &Frame) {
+        if let (FrameKind::Guest, Some(module)) = (frame.kind, &frame.module) {
+            self.are_several |= self.first.get_or_insert_with(|| Arc::clone(module)) != module;
+        }
+    }
+
+    /// To be called when all frames are there.
+    pub(crate) fn are_shown(&self) -> bool {
+        self.are_several
+    }
+}
+
+/// The shown name of a frame.
+pub(crate) fn show(frame: &Frame, with_module: bool) -> String {
     let name = printable(&own_name(frame));
     let module = frame.module.as_deref().map(printable).filter(|module| !module.is_empty());
     match (frame.kind, module) {

@@ -17,6 +17,7 @@
 //! A reader refuses a version that it does not know. Any change of the tables is a new version.
 
 mod description;
+mod parts;
 mod restore;
 mod tables;
 
@@ -58,12 +59,12 @@ pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
         return Err(ProfileError::Version { found: version, newest: VERSION });
     }
     let content = gzip::unpack(packed)?;
-    let (tables, rest) =
-        postcard::take_from_bytes::<tables::Tables>(&content).map_err(|error| malformed(&error))?;
-    if !rest.is_empty() {
-        return Err(malformed(&format_args!("{} bytes after the tables", rest.len())));
+    let mut parts = parts::Parts(&content);
+    let restored = parts.head()?.restore()?.with_stacks(parts.stacks()?)?.with_samples(parts.samples()?)?;
+    match parts.0 {
+        [] => Ok(restored),
+        rest => Err(malformed(&format_args!("{} bytes after the tables", rest.len()))),
     }
-    tables.into_profile()
 }
 
 fn malformed(reason: &dyn std::fmt::Display) -> ProfileError {

@@ -24,6 +24,7 @@
 mod decode;
 mod encode;
 mod message;
+mod parts;
 
 use std::io::Write;
 
@@ -65,11 +66,8 @@ pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
 }
 
 pub(crate) fn read_unpacked(content: &[u8]) -> Result<Profile, ProfileError> {
-    if content.len() as u64 > bounds::PPROF_CONTENT {
-        return Err(ProfileError::TooLarge { what: "bytes", limit: bounds::PPROF_CONTENT });
-    }
-    let message = message::Profile::decode(content).map_err(|error| malformed(error.to_string()))?;
-    decode::profile(&message)
+    bounds::within("bytes", content.len(), bounds::PPROF_CONTENT)?;
+    decode::profile(parts::Parts::of(content)?)
 }
 
 fn malformed(reason: String) -> ProfileError {

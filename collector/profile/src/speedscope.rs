@@ -23,7 +23,7 @@ use serde_json::Number;
 
 use self::file::{File, FileFrame, FileProfile, FileThread, Shared};
 use crate::{
-    Format, Names, Profile, ProfileError, Sample, Thread, Unit,
+    Format, Names, Profile, ProfileError, Sample, Thread, Unit, json,
     track::{self, Track},
 };
 
@@ -103,6 +103,7 @@ fn file_profile(profile: &Profile, names: &Names, mut track: Track) -> FileProfi
 /// [`ProfileError::Value`] for a weight or a time that is negative or too large; [`ProfileError::TooLarge`] if it would
 /// take too much memory.
 pub fn read(content: &[u8]) -> Result<Profile, ProfileError> {
+    json::check_size(content)?;
     let file = serde_json::from_slice(content).map_err(|error| malformed(error.to_string()))?;
     read::profile(file)
 }

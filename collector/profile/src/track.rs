@@ -10,6 +10,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use crate::{Labels, LabelsId, Profile, Sample, Thread, ThreadId, names};
@@ -101,8 +102,8 @@ pub(crate) fn to_member(labels: &Labels) -> Option<BTreeMap<String, String>> {
 }
 
 /// The labels that a file has, if any.
-pub(crate) fn from_member(member: Option<BTreeMap<String, String>>) -> Labels {
-    member.into_iter().flatten().collect()
+pub(crate) fn from_member(member: Option<BTreeMap<String, String>>) -> Vec<(Arc<str>, Arc<str>)> {
+    member.into_iter().flatten().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
 #[cfg(test)]

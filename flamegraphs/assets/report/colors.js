@@ -3,6 +3,9 @@
 /** How far a colour goes towards black in the dark theme: light text on it has a contrast of at least 4.5 to 1. */
 const DARKENED = 0.47;
 
+/** What stands before a name, by the hue: what a colour says, without it. */
+const HUE_MARKS = ["▲ ", "△ ", "▼ ", "▽ ", ""];
+
 class Colors {
   constructor(dataset) {
     this.dataset = dataset;
@@ -27,6 +30,12 @@ class Colors {
   themed(rgb) {
     const [red, green, blue] = this.isDark ? rgb.map((part) => Math.round(part * DARKENED)) : rgb;
     return `rgb(${red},${green},${blue})`;
+  }
+
+  /** Of something without text on it, that need not be dark. */
+  bright(category) {
+    const [[from, to]] = [this.dataset.json.categories[category].ends];
+    return `rgb(${from.map((part, i) => Math.round((part + to[i]) / 2)).join()})`;
   }
 
   /** In the middle of the shades. */

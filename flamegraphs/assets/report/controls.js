@@ -49,7 +49,8 @@ class Controls {
     if (this.search.value !== state.search) this.search.value = state.search;
     this.search.setAttribute("aria-invalid", error !== null);
     this.found.textContent = error ?? (matches ? `${percent(figures.matchedShare(shape, matches))} matched` : "");
-    this.counted.textContent = this.amount(figures.whole[shape], isFiltered(state), shape);
+    const build = this.report.isDifference ? ["base: ", "new: ", "base: "][shape] : "";
+    this.counted.textContent = build + this.amount(figures.whole[shape], isFiltered(state), shape);
   }
 
   /** What counts, and which part of all that is. */

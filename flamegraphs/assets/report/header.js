@@ -64,12 +64,15 @@ function profileName(json, number) {
 
 function list(name, pairs) {
   const made = document.createElement("dl");
-  for (const [label, value] of name ? [[name, ""], ...pairs] : pairs) {
-    const pair = document.createElement("div");
-    pair.append(element("dt", label), element("dd", value));
-    made.append(pair);
-  }
+  made.append(...(name ? [[name, ""], ...pairs] : pairs).map(described));
   return made;
+}
+
+/** A label and a value that stay on one line. */
+function described([label, value]) {
+  const pair = document.createElement("div");
+  pair.append(element("dt", label), element("dd", value));
+  return pair;
 }
 
 function moment(milliseconds) {
@@ -79,7 +82,7 @@ function moment(milliseconds) {
 function showLegend(report) {
   const { json } = report.dataset;
   const entries = report.isDifference
-    ? json.changes.hues.map(({ label }, hue) => [label, report.colors.ofHue(hue)])
+    ? json.changes.hues.map(({ label }, hue) => [HUE_MARKS[hue] + label, report.colors.ofHue(hue)])
     : report.usedCategories.map((category) => [
         json.categories[category].label, report.colors.ofCategory(category),
       ]);

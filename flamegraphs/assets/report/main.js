@@ -158,6 +158,13 @@ class Report {
     return this.colors.ofFunction(branch.key >> 1, this.dataset.json.changes.hues[this.hue(branch)]);
   }
 
+  /** The colour of a function over all its frames. */
+  colorOfFunction(number) {
+    const { changes } = this.dataset.json;
+    const hue = this.isDifference && (changes.functions[number]?.hue ?? changes.hues.length - 1);
+    return hue === false ? this.colors.ofKey(2 * number) : this.colors.ofHue(hue);
+  }
+
   /** Position in the hues: of the call, or of the function where a frame stands for calls of many callers. */
   hue(branch) {
     if (branch.members.length === 1 && !branch.tree.towardsCallers) return this.dataset.callHue[branch.members[0]];
@@ -167,7 +174,7 @@ class Report {
   /** What a frame has before its name: in a difference, whether it costs more or less than before, beyond noise. */
   mark(branch) {
     if (!this.isDifference || branch.key === NONE) return "";
-    return ["▲ ", "△ ", "▼ ", "▽ ", ""][this.hue(branch)];
+    return HUE_MARKS[this.hue(branch)];
   }
 
   /** What a weight of a side costs: per unit of work if that is known, otherwise as a share. */
@@ -212,9 +219,21 @@ class Report {
     if (this.isDifference) {
       const [base, now] = [0, 1].map((side) => this.cost(side, branch.tallies[side].weight));
       facts.push(["base", this.costText(base)], ["new", this.costText(now)], ["change", this.changeText(now - base)]);
-      if (branch.key !== NONE) facts.push(["meaning", this.dataset.json.changes.hues[this.hue(branch)].label]);
+      if (branch.key !== NONE) {
+        const { hues } = this.dataset.json.changes;
+        const hue = this.hue(branch);
+        facts.push(["meaning", hues[hue].label]);
+        if (hue === hues.length - 1) facts.push(...this.missed(branch.key >> 1).map(({ text }) => ["but", text]));
+      }
     }
     return facts;
+  }
+
+  /** Of self and total, if no change of a function was found: how small one may be that is there all the same. */
+  missed(number) {
+    const sizes = this.dataset.json.changes.functions[number]?.missed ?? [];
+    const text = (size, of) => `a change of the function's ${of} by less than ${size} may be missed`;
+    return ["self", "total"].flatMap((of, i) => (sizes[i] ? [{ of, text: text(sizes[i], of) }] : []));
   }
 
   /** The figures of a function over all its frames. */

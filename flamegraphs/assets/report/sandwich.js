@@ -22,10 +22,7 @@ class Sandwich {
   show(number, order, matches) {
     const { dataset, figures, shape } = this.report;
     this.title.textContent = dataset.names[number];
-    this.facts.replaceChildren();
-    for (const [label, value] of this.report.functionFacts(number)) {
-      this.facts.append(element("dt", label), element("dd", value));
-    }
+    this.facts.replaceChildren(...this.report.functionFacts(number).map(described));
     for (const [graph, towardsCallers] of [[this.callers, true], [this.callees, false]]) {
       const tree = CallTree.ofFunction(dataset, figures, number, towardsCallers, order, shape);
       graph.show(tree, { growsUp: towardsCallers, zoom: [], matches });

@@ -49,7 +49,13 @@ class Table {
     const marked = (kind) => (value, n) => report.changeText(value) + (report.isSignificant(n, kind) ? "*" : "");
     const text = (cost) => report.costText(cost).replace(" per unit of work", "");
     const byKind = (kind, label) => [
-      { label: `${label} change`, value: change(kind), text: marked(kind), rank: (n) => this.rank(n, kind, change) },
+      {
+        label: `${label} change`,
+        value: change(kind),
+        text: marked(kind),
+        rank: (n) => this.rank(n, kind, change),
+        hint: (n) => report.missed(n).filter(({ of }) => of === kind).map(({ text }) => text)[0],
+      },
       { label: `${label}, base`, value: cost(0, kind), text },
       { label: `${label}, new`, value: cost(1, kind), text },
     ];
@@ -97,11 +103,15 @@ class Table {
   }
 
   fill(number, row) {
-    for (const { value, text } of this.columns) row.append(cell("number", text(value(number), number)));
+    for (const { value, text, hint } of this.columns) {
+      const shown = cell("number", text(value(number), number));
+      shown.title = hint?.(number) ?? "";
+      row.append(shown);
+    }
     const name = cell("name", this.report.dataset.names[number]);
     const swatch = document.createElement("span");
     swatch.className = "swatch";
-    swatch.style.background = this.report.colors.ofKey(2 * number);
+    swatch.style.background = this.report.colorOfFunction(number);
     name.prepend(swatch);
     row.append(name);
   }

@@ -129,7 +129,7 @@ class Timeline {
     const highest = Math.max(...heights.map((side) => side.reduce((a, b) => Math.max(a, b), 0)), 1);
     const { colors } = this.report;
     heights.forEach((side, number) => {
-      context.fillStyle = number === 0 ? colors.ofCategory(0) : colors.ofCategory(2);
+      context.fillStyle = colors.bright(number === 0 ? 0 : 2);
       context.globalAlpha = heights.length > 1 ? 0.6 : 1;
       side.forEach((weight, x) => {
         const bar = (weight / highest) * (height - 2);

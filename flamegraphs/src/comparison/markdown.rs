@@ -6,6 +6,7 @@ use super::{
     Change, Comparison, FunctionChange,
     wording::{ARROW, Wording},
 };
+use crate::amount::count;
 
 /// A comparison as Markdown, through [`Display`](fmt::Display): a sentence that says what there is to see, tables of
 /// the significant changes, and the rest folded away.
@@ -34,6 +35,7 @@ impl fmt::Display for Markdown<'_> {
             .filter(|function| function.is_significant())
             .take(self.rows)
             .collect();
+        let quiet = comparison.functions.iter().filter(|function| !function.is_significant()).count();
         let others: Vec<_> = comparison
             .functions
             .iter()
@@ -44,9 +46,12 @@ impl fmt::Display for Markdown<'_> {
             0 if comparison.is_significant() => {
                 writeln!(f, "**No function changed beyond noise, but see below.**\n")?
             }
-            0 => writeln!(f, "**Nothing changed beyond noise.**\n")?,
+            0 => {
+                let size = wording.detectable().map(|size| format!(" {}.", capitalized(&size)));
+                writeln!(f, "**Nothing changed beyond noise.**{}\n", size.unwrap_or_default())?;
+            }
             1 => writeln!(f, "**One function changed beyond noise.**\n")?,
-            count => writeln!(f, "**{count} functions changed beyond noise.**\n")?,
+            number => writeln!(f, "**{number} functions changed beyond noise.**\n")?,
         }
         if let Some([values, change, interval]) = wording.whole() {
             writeln!(
@@ -63,8 +68,11 @@ impl fmt::Display for Markdown<'_> {
             for path in comparison.paths.iter().take(self.rows) {
                 let names: Vec<String> = path
                     .functions
-                    .iter()
-                    .map(|&function| code(&comparison.functions[function].name))
+                    .chunk_by(|a, b| a == b)
+                    .map(|same| {
+                        let name = code(&comparison.functions[same[0]].name);
+                        if same.len() > 1 { format!("{name} × {}", same.len()) } else { name }
+                    })
                     .collect();
                 let names = names.join(&format!(" {ARROW} "));
                 writeln!(f, "| {names} | {} |", cells(wording, &path.own, &path.total))?;
@@ -72,12 +80,15 @@ impl fmt::Display for Markdown<'_> {
             writeln!(f)?;
         }
         if !others.is_empty() {
-            writeln!(f, "<details><summary>Within noise</summary>\n")?;
+            writeln!(f, "<details><summary>Within noise: {}</summary>\n", functions_named(quiet))?;
             functions(f, wording, &others)?;
+            if quiet > others.len() {
+                writeln!(f, "… and {} more\n", functions_named(quiet - others.len()))?;
+            }
             writeln!(f, "</details>\n")?;
         }
         for line in wording.headline().into_iter().chain(wording.detectable()) {
-            writeln!(f, "- {}", text(&line))?;
+            writeln!(f, "- {}", text(&line.replace(":  ", ": ")))?;
         }
         for notice in &comparison.notices {
             writeln!(f, "- {}", text(notice))?;
@@ -113,9 +124,17 @@ fn cells(wording: Wording<'_>, own: &Change, total: &Change) -> String {
 }
 
 fn sentence_case(head: &str) -> String {
-    let mut chars = head.chars();
+    capitalized(&head.to_lowercase())
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    first + &chars.as_str().to_lowercase()
+    first + chars.as_str()
+}
+
+fn functions_named(number: usize) -> String {
+    if number == 1 { "one function".to_owned() } else { format!("{} functions", count(number as u64)) }
 }
 
 /// Text in which nothing is markup.

@@ -89,9 +89,9 @@ impl Hue {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Costlier => "this call path became costlier",
-            Self::CostlierFunction => "its function did, over all callers",
+            Self::CostlierFunction => "its function became costlier, over all callers",
             Self::Cheaper => "this call path became cheaper",
-            Self::CheaperFunction => "its function did, over all callers",
+            Self::CheaperFunction => "its function became cheaper, over all callers",
             Self::Noise => "within noise",
         }
     }
@@ -238,6 +238,9 @@ impl Comparison {
         let [values, change, interval] = wording.cells(&call.total);
         let unit = if call.total.per_work.is_some() { " per unit of work" } else { " %" };
         let mut details = format!("{values}{unit}, {change}, {interval}");
+        if let Some(size) = wording.missed(&call.total) {
+            details += &format!(", may have changed by less than {size}");
+        }
         if call.own.is_significant() {
             let [values, change, interval] = wording.cells(&call.own);
             details += &format!("; self {values}{unit}, {change}, {interval}");

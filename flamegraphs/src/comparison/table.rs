@@ -114,14 +114,19 @@ impl Table<'_> {
                 continue;
             }
             functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-            let listed: Vec<String> = functions
-                .iter()
-                .take(self.rows)
-                .map(|(name, share)| format!("{name} {:.2} %", 100.0 * share))
-                .collect();
-            let text = format!("only in the {side}: {}", listed.join(", "));
+            // A function of a few samples is missed by chance.
+            let large = functions.iter().take_while(|(_, share)| *share >= comparison.min_share);
+            let mut listed: Vec<String> =
+                large.take(self.rows).map(|(name, share)| format!("{name} {:.2} %", 100.0 * share)).collect();
+            if let Some(left) = functions.len().checked_sub(listed.len()).filter(|left| *left > 0) {
+                let (of, most) = (functions[listed.len()].1, 100.0 * comparison.min_share);
+                let size =
+                    if of < comparison.min_share { format!(" of less than {most} %") } else { String::new() };
+                let and = if listed.is_empty() { "" } else { "and " };
+                listed.push(format!("{and}{} functions{size}", count(left as u64)));
+            }
+            let text = format!("only sampled in the {side}: {}", listed.join(", "));
             writeln!(f, "{separator}{}", cut(&text, self.columns))?;
-            more(f, functions.len(), self.rows, "functions")?;
             separator = "";
         }
         Ok(())

@@ -88,17 +88,27 @@ impl Wording<'_> {
     }
 
     /// How large a change has to be to be found.
-    pub(super) fn detectable(self) -> Option<String> {
-        let detectable = self.comparison.detectable?;
-        let size = match self.comparison.whole.per_work {
-            Some(_) => amount(detectable, &self.comparison.event),
-            None => format!("{:.2} points", 100.0 * detectable),
-        };
+    pub(crate) fn detectable(self) -> Option<String> {
+        let size = self.size(self.comparison.detectable?);
         Some(format!(
             "a change of self by {size} is found in {:.0} % of cases, in whichever function; a smaller one may be \
              missed",
             100.0 * FOUND
         ))
+    }
+
+    /// How small a change of something may be that was not found, if it was looked for and none was.
+    pub(crate) fn missed(self, change: &Change) -> Option<String> {
+        let difference = change.leading();
+        difference.detectable.filter(|_| !difference.significant).map(|size| self.size(size))
+    }
+
+    /// A difference without its sign.
+    fn size(self, size: f64) -> String {
+        match self.comparison.whole.per_work {
+            Some(_) => amount(size, &self.comparison.event),
+            None => format!("{:.2} points", 100.0 * size),
+        }
     }
 
     /// How a function was found in both builds, or where it is.

@@ -39,6 +39,9 @@ struct FunctionPart {
     hue: usize,
     self_is_significant: bool,
     total_is_significant: bool,
+    /// Of self and total: the size below which a change may be there and was not found. `None` if one was found, or none
+    /// was looked for.
+    missed: [Option<String>; 2],
     /// Label and value.
     facts: Vec<[String; 2]>,
 }
@@ -56,7 +59,13 @@ impl Changes {
                 .map(|function| Some(FunctionPart::new(&comparison.functions[function.change?], wording)))
                 .collect(),
             paths: paths(comparison, functions),
-            notices: comparison.notices.iter().map(|notice| printable(notice)).chain([tests]).collect(),
+            notices: comparison
+                .notices
+                .iter()
+                .map(|notice| printable(notice))
+                .chain([tests])
+                .chain(wording.detectable())
+                .collect(),
             work: work(&comparison.base).zip(work(&comparison.new)).map(|(base, new)| [base, new]),
         }
     }
@@ -67,8 +76,16 @@ impl FunctionPart {
         let mut facts = Vec::new();
         for (label, change) in [("self", &function.own), ("total", &function.total)] {
             let [costs, difference, interval] = wording.cells(change);
-            facts.push([format!("{label}, base → new"), costs]);
-            facts.push([format!("{label} change"), format!("{difference} ({interval})")]);
+            let [percent, points] = if change.per_work.is_some() { [""; 2] } else { [" %", " points"] };
+            let interval =
+                if change.leading().interval.is_some() { interval } else { "not tested".to_owned() };
+            facts.push([format!("{label}, base → new"), format!("{costs}{percent}")]);
+            facts.push([format!("{label} change"), format!("{difference}{points} ({interval})")]);
+            facts.extend(
+                wording
+                    .missed(change)
+                    .map(|size| [format!("{label} may have"), format!("changed by less than {size}")]),
+            );
         }
         facts.push(["found by".to_owned(), wording.matched(function).to_owned()]);
         if let Some(base) = function.base_name.as_ref().filter(|&base| *base != function.name) {
@@ -78,6 +95,7 @@ impl FunctionPart {
             hue: Hue::of_function(function) as usize,
             self_is_significant: function.own.is_significant(),
             total_is_significant: function.total.is_significant(),
+            missed: [&function.own, &function.total].map(|change| wording.missed(change)),
             facts,
         }
     }

@@ -59,7 +59,7 @@ read::hfedcba9876543210
   5.00 → 0.00  -5.00*   -5.74 … -4.34    5.00 → 0.00  -5.00*   -5.74 … -4.34  main → old
 60.00 → 56.95  -3.05*   -4.72 … -1.37  60.00 → 56.95  -3.05*   -4.72 … -1.37  main → draw
 
-only in the base: old 5.00 %
+only sampled in the base: old 5.00 %
 
 note: one profile a side does not show how runs differ by themselves: several, given for either side, do
 ";
@@ -85,6 +85,18 @@ fn lines_fit_the_terminal() {
     let mut table = comparison.table();
     table.rows = 1;
     assert!(table.to_string().contains("… and 4 more functions\n"), "{table}");
+}
+
+/// A recursion of 28 steps was a row of 28 names.
+#[test]
+fn a_recursion_is_one_name_in_markdown() {
+    let mut frames = vec![Frame::guest("recurse"); 28];
+    frames.insert(0, Frame::guest("main"));
+    let other = Frame::guest("other");
+    let [base, new] = [1_000, 2_000].map(|samples| side(&[(&frames, samples), (from_ref(&other), 5_000)]));
+    let comparison = Comparison::new(&base, &new, &ComparisonOptions::default()).unwrap();
+    let text = comparison.markdown().to_string();
+    assert!(text.contains("| <code>main</code> → <code>recurse</code> × 28 |"), "{text}");
 }
 
 #[test]
@@ -167,7 +179,9 @@ fn markdown_shows_hostile_names_as_they_are() {
     }
     assert!(text.contains("**2 functions changed beyond noise.**"), "{text}");
     let same = Comparison::new(&base, &base, &ComparisonOptions::default()).unwrap();
-    assert!(same.markdown().to_string().starts_with("**Nothing changed beyond noise.**\n"));
+    assert!(
+        same.markdown().to_string().starts_with("**Nothing changed beyond noise.** A change of self by ")
+    );
 }
 
 #[test]
@@ -197,4 +211,28 @@ fn json_keeps_its_names() {
         json["paths"][0]["functions"][0].is_u64() && json["paths"][0]["total"]["share"]["estimate"].is_f64()
     );
     assert!(json["notices"].is_array() && json["tests"].is_u64());
+}
+
+/// Of two runs of one build, what has few samples is on one side only by chance: a list of dozens of such functions hid what
+/// had really gone.
+#[test]
+fn what_is_rare_is_counted_instead_of_listed() {
+    let main = Frame::guest("main");
+    let rare: Vec<Frame> = (0..30).map(|number| Frame::guest(format!("rare{number}"))).collect();
+    let mut stacks: Vec<(&[Frame], u64)> = rare.iter().map(|frame| (from_ref(frame), 1)).collect();
+    stacks.push((from_ref(&main), 9_000));
+    let new = side(&[(from_ref(&main), 9_000)]);
+    let text = |stacks: &[(&[Frame], u64)]| {
+        let comparison = Comparison::new(&side(stacks), &new, &ComparisonOptions::default()).unwrap();
+        (comparison.table().to_string(), comparison.markdown().to_string())
+    };
+    let (table, markdown) = text(&stacks);
+    assert!(table.contains("\nonly sampled in the base: 30 functions of less than 0.5 %\n"), "{table}");
+    assert!(markdown.contains("<summary>Within noise: 31 functions</summary>"), "{markdown}");
+    assert!(markdown.contains("\n… and 11 functions more\n"), "{markdown}");
+    let old = Frame::guest("old");
+    stacks.push((from_ref(&old), 970));
+    let (table, _) = text(&stacks);
+    let line = "\nonly sampled in the base: old 9.70 %, and 30 functions of less than 0.5 %\n";
+    assert!(table.contains(line), "{table}");
 }

@@ -27,6 +27,14 @@ scenario(async ({ browser, page, expected, picture }) => {
   await compareColors(graph, expected.new.whole, costly);
   await compareFrames(graph, expected.new.frames, expected.new.whole);
 
+  // What is within noise says how large a change would have been found.
+  const missed = new Map(expected.functions.map(({ name, missed }) => [name, missed && smallest(missed)]));
+  for (const frame of expected.new.frames.filter(({ name }) => missed.get(name))) {
+    const text = await textOn(graph, frame, expected.new.whole);
+    const says = `but a change of the function's self by less than ${missed.get(frame.name)} may be missed`;
+    assert.equal(text.includes(says), text.includes("within noise"), text);
+  }
+
   // The call paths that explain it, each of which leads to its frame.
   const paths = await browser.value(`[...document.querySelectorAll("#details li")].map((item) => item.textContent)`);
   assert.deepEqual(paths, expected.paths.map(({ change, names }) => changeText(change, false) + names.join(" → ")));
@@ -57,9 +65,14 @@ scenario(async ({ browser, page, expected, picture }) => {
   }
   const marks = [...rows.values()].map(({ own }) => own.endsWith("*"));
   assert.deepEqual(marks, [...marks].sort((a, b) => b - a));
+  const hints = await browser.value(`[...document.querySelectorAll("#table .row")].map((row) =>
+    [row.querySelector(".name").textContent, row.querySelector(".number").title])`);
+  for (const [name, hint] of hints) {
+    const size = missed.get(name);
+    assert.equal(hint, size ? `a change of the function's self by less than ${size} may be missed` : "", name);
+  }
   await browser.click("#table .row:nth-child(1)");
   assert.match(await browser.text("#sandwich dl"), /self change.*\*.*found by/);
-
   // Either build, by the switch; filters hold for both.
   for (const side of ["base", "new"]) {
     await browser.click("[data-view=table]");
@@ -85,6 +98,10 @@ scenario(async ({ browser, page, expected, picture }) => {
     const amount = Math.abs(change);
     const text = expected.perWork ? time(amount) : `${(100 * amount).toFixed(2)} pp`;
     return sign + text + (isSignificant ? "*" : "");
+  }
+
+  function smallest(change) {
+    return expected.perWork ? time(change) : `${(100 * change).toFixed(2)} points`;
   }
 
   function time(nanoseconds) {

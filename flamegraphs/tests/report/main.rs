@@ -151,6 +151,7 @@ fn a_comparison_shows_either_build_and_their_difference() {
                     "total": function.total.leading().estimate,
                     "selfIsSignificant": function.own.is_significant(),
                     "totalIsSignificant": function.total.is_significant(),
+                    "missed": function.own.leading().detectable.filter(|_| !function.own.is_significant()),
                 })
             })
             .collect();

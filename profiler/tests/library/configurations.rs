@@ -42,46 +42,50 @@ fn known_answer(engine: &Engine) -> Profile {
     profile
 }
 
+/// Profiles the guest in each engine, and looks at what comes of it.
+fn in_each(engines: &[(&str, Engine)], look: impl Fn(&str, &Profile)) {
+    let _alone = alone();
+    engines.iter().for_each(|(what, engine)| look(what, &known_answer(engine)));
+}
+
 /// What only changes what lies beside the code, or how memory is reserved, leaves the shares as they are.
 #[test]
 fn shares_are_known_whatever_lies_beside_the_code() {
-    let _alone = alone();
-    for (what, engine) in [
+    let engines = [
         ("debug information for native debuggers", engine(|config| config.debug_info(true))),
         ("no unwind information", engine(|config| config.native_unwind_info(false))),
         ("traps by calls", engine(|config| config.signals_based_traps(false))),
-    ] {
-        let profile = known_answer(&engine);
+    ];
+    in_each(&engines, |what, profile| {
         let innermost = |stack: &[&str]| {
             let known = |frame: &&str| KNOWN_ANSWER.iter().map(|known| known.0).find(|name| name == frame);
             stack.iter().rev().find_map(known)
         };
         let host = ("[host] env.burn", HOST_CALL_SHARE);
         for &(name, expected) in KNOWN_ANSWER.iter().chain([&host]) {
-            let found = share(&profile, |stack| {
+            let found = share(profile, |stack| {
                 if name == host.0 { stack.last() == Some(&name) } else { innermost(stack) == Some(name) }
             });
             // Two points, as everywhere, and four standard deviations of so few samples.
             let tolerance = 0.02 + 4.0 * (expected * (1.0 - expected) / SAMPLES as f64).sqrt();
             assert!((found - expected).abs() < tolerance, "{what}: {name} has {found}, not {expected}");
         }
-    }
+    });
 }
 
 /// What the engine counts costs the guest time, loops more than straight code: the functions are known, their shares not.
 #[test]
 fn functions_are_known_when_the_guest_is_metered() {
-    let _alone = alone();
-    for (what, engine) in [
+    let engines = [
         ("epochs", engine(|config| config.epoch_interruption(true))),
         ("fuel", engine(|config| config.consume_fuel(true))),
-    ] {
-        let profile = known_answer(&engine);
+    ];
+    in_each(&engines, |what, profile| {
         for (name, _) in KNOWN_ANSWER {
-            let found = share(&profile, |stack| stack.contains(name));
+            let found = share(profile, |stack| stack.contains(name));
             assert!(found > 0.01, "{what}: {name} has {found}");
         }
-    }
+    });
 }
 
 /// `leaf` is small, and inlined by engines that inline; `apart` calls itself, which is not inlined. The memory has 64-bit

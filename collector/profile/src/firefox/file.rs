@@ -79,18 +79,20 @@ pub(super) struct Category {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Lib {
-    #[serde(default)]
-    pub(super) arch: Option<String>,
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(flatten, skip_deserializing)]
+    pub(super) constant: Option<Box<LibConstant>>,
+}
+
+/// The same for [`Lib`] as [`Constant`].
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LibConstant {
+    pub(super) arch: &'static str,
     pub(super) path: String,
-    #[serde(default)]
     pub(super) debug_name: String,
-    #[serde(default)]
     pub(super) debug_path: String,
-    #[serde(default)]
     pub(super) breakpad_id: String,
-    #[serde(default)]
     pub(super) code_id: Option<String>,
 }
 

@@ -1,6 +1,7 @@
 //! From a processed profile of any content to a profile.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -13,8 +14,12 @@ use super::{
     thread::CATEGORIES,
 };
 use crate::{
-    Event, Format, Frame, FrameId, FrameKind, Names, Origin, Profile, ProfileError, SourceLocation, Tally,
-    Thread, bounds, json, names, track,
+    Event, Format, Frame, FrameId, FrameKind, Metadata, Origin, Profile, ProfileError, SourceLocation, Tally,
+    Thread,
+    bounded::BoundedProfile,
+    bounds, json,
+    names::{self, Modules},
+    track,
 };
 
 pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
@@ -22,9 +27,9 @@ pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
     if weight_types.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err(malformed("it has threads with different types of weights".to_owned()));
     }
-    let mut profile = Profile::default();
+    let mut profile = BoundedProfile::default();
     let weight_type = weight_types.first().and_then(|of| of.as_deref());
-    describe(&mut profile, &file.meta, weight_type)?;
+    describe(profile.metadata(), &file.meta, weight_type)?;
     let slice = file.meta.flamewalk.as_ref().and_then(|own| own.slice).filter(|&slice| slice > 0);
     let mut reader = Reader {
         is_time: weight_type == Some("tracing-ms"),
@@ -33,19 +38,17 @@ pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
         several: file.threads.len() > 1,
         categories: &file.meta.categories,
         libs: &file.libs,
-        budget: bounds::StackBudget::default(),
         profile,
     };
     for (thread, index) in file.threads.iter().zip(0..) {
         reader.thread(thread, index)?;
     }
-    Ok(reader.profile)
+    Ok(reader.profile.into_profile())
 }
 
-fn describe(profile: &mut Profile, meta: &Meta, weight_type: Option<&str>) -> Result<(), ProfileError> {
+fn describe(metadata: &mut Metadata, meta: &Meta, weight_type: Option<&str>) -> Result<(), ProfileError> {
     let own = meta.flamewalk.as_ref();
     let name = own.map(|own| own.event.clone());
-    let metadata = &mut profile.metadata;
     metadata.event = match weight_type {
         Some("tracing-ms") => Event::time(name.unwrap_or_else(|| "time".to_owned())),
         Some("bytes") => Event::count(name.unwrap_or_else(|| "bytes".to_owned())),
@@ -72,7 +75,7 @@ fn describe(profile: &mut Profile, meta: &Meta, weight_type: Option<&str>) -> Re
 }
 
 struct Reader<'f> {
-    profile: Profile,
+    profile: BoundedProfile,
     is_time: bool,
     is_own: bool,
     /// Length of a slice, in milliseconds.
@@ -80,7 +83,6 @@ struct Reader<'f> {
     several: bool,
     categories: &'f [Category],
     libs: &'f [Lib],
-    budget: bounds::StackBudget,
 }
 
 impl Reader<'_> {
@@ -98,9 +100,9 @@ impl Reader<'_> {
             None if self.is_own || !self.several => None,
             None => Some(Thread { id: index, name: Some(thread.name.as_str().into()) }),
         };
-        let known = known.map(|thread| self.profile.intern_thread(thread));
+        let known = known.map(|thread| self.profile.intern_thread(thread)).transpose()?;
         let labels = track::from_member(own.and_then(|own| own.labels.clone()));
-        let labels = self.profile.intern_labels(labels);
+        let labels = self.profile.intern_labels(labels)?;
         self.samples(&thread.samples, &tree, Origin { thread: known, labels, slice: None })
     }
 
@@ -111,12 +113,12 @@ impl Reader<'_> {
         origin: Origin,
     ) -> Result<(), ProfileError> {
         let rows = samples.stack.len();
-        bounds::entries("samples", rows)?;
+        bounds::positions("samples", rows)?;
         let times = times(samples);
         let lengths = [
             samples.weight.as_ref().map_or(rows, Vec::len),
             samples.counts.as_ref().map_or(rows, Vec::len),
-            times.as_ref().map_or(rows, Vec::len),
+            times.as_ref().map_or(rows, |times| times.len()),
         ];
         bounds::equal_lengths(Format::Firefox, "samples", rows, &lengths)?;
         for (row, &stack) in samples.stack.iter().enumerate() {
@@ -128,7 +130,7 @@ impl Reader<'_> {
             let samples = counted.unwrap_or(if self.is_time || self.is_own { 0 } else { weight });
             let tally = Tally { samples, weight };
             let Some(stack) = stack else {
-                let outside = &mut self.profile.metadata.statistics.outside;
+                let outside = &mut self.profile.metadata().statistics.outside;
                 let (total, added) = (outside.weight, weight);
                 let overflow = ProfileError::Overflow { what: "weight", total, added };
                 *outside = outside.checked_add(tally).ok_or(overflow)?;
@@ -137,7 +139,7 @@ impl Reader<'_> {
             let time = times.as_ref().map(|times| times[row]);
             // What is out of range is clamped, and not a number is 0: either shows at a wrong time, and counts.
             let slice = time.zip(self.slice).map(|(time, slice)| (time / slice) as u32);
-            let frames = tree.stack(stack, &mut self.budget)?;
+            let frames = tree.stack(stack)?;
             self.profile.add_from(&frames, Origin { slice, ..origin }, tally)?;
         }
         Ok(())
@@ -164,14 +166,34 @@ impl Reader<'_> {
         bounds::equal_lengths(Format::Firefox, "frames", rows, &lengths)?;
         let lengths = [functions.resource.len(), functions.file_name.len()];
         bounds::equal_lengths(Format::Firefox, "functions", functions.name.len(), &lengths)?;
-        let whole: Vec<Frame> = (0..rows).map(|row| self.frame(thread, row)).collect::<Result<_, _>>()?;
-        let in_parts: Vec<Frame> = whole
-            .iter()
-            .enumerate()
-            .map(|(row, frame)| self.in_parts(thread, row, frame))
-            .collect::<Result<_, _>>()?;
-        let frames = if shown(&in_parts) == shown(&whole) { in_parts } else { whole };
-        Ok(frames.into_iter().map(|frame| self.profile.intern(frame)).collect())
+        let has_parts = self.names_have_parts(thread)?;
+        let mut ids = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let whole = self.frame(thread, row)?;
+            let frame = if has_parts { self.in_parts(thread, row, &whole)? } else { whole };
+            ids.push(self.profile.intern(frame)?);
+        }
+        Ok(ids)
+    }
+
+    /// Whether all functions of a thread show as their names if these are made of module and own name.
+    fn names_have_parts(&mut self, thread: &FileThread) -> Result<bool, ProfileError> {
+        let rows = thread.frame_table.func.len();
+        let mut modules = Modules::default();
+        for row in 0..rows {
+            let frame = self.in_parts(thread, row, &self.frame(thread, row)?)?;
+            self.profile.look_at(&[&frame.name])?;
+            modules.add(&frame);
+        }
+        for row in 0..rows {
+            let whole = self.frame(thread, row)?;
+            self.profile.look_at(&[&whole.name])?;
+            let in_parts = self.in_parts(thread, row, &whole)?;
+            if names::show(&in_parts, modules.are_shown()) != names::show(&whole, false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A frame, by the function's name as a whole.
@@ -217,15 +239,8 @@ impl Reader<'_> {
     }
 }
 
-fn shown(frames: &[Frame]) -> Vec<String> {
-    let mut profile = Profile::default();
-    let ids: Vec<_> = frames.iter().map(|frame| profile.intern(frame.clone())).collect();
-    let names = Names::new(&profile);
-    ids.into_iter().map(|id| names.of(id).to_owned()).collect()
-}
-
 /// Milliseconds from the start.
-fn times(samples: &Samples) -> Option<Vec<f64>> {
+fn times(samples: &Samples) -> Option<Cow<'_, [f64]>> {
     let deltas = |deltas: &Vec<f64>| {
         let mut now = 0.0;
         let sum = deltas.iter().map(|delta| {
@@ -234,7 +249,8 @@ fn times(samples: &Samples) -> Option<Vec<f64>> {
         });
         sum.collect()
     };
-    samples.time.clone().or_else(|| samples.time_deltas.as_ref().map(deltas))
+    let times = samples.time.as_deref().map(Cow::Borrowed);
+    times.or_else(|| samples.time_deltas.as_ref().map(deltas))
 }
 
 fn string(thread: &FileThread, index: u64) -> Result<&str, ProfileError> {

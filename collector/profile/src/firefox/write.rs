@@ -7,7 +7,8 @@ use serde_json::{Number, Value, json};
 
 use super::{
     file::{
-        Category, Constant, File, FileThread, Lib, Markers, Meta, Own, OwnThread, Samples, ThreadConstant,
+        Category, Constant, File, FileThread, Lib, LibConstant, Markers, Meta, Own, OwnThread, Samples,
+        ThreadConstant,
     },
     thread::{CATEGORIES, Tables, category},
     timeline::{Timeline, milliseconds},
@@ -37,16 +38,16 @@ pub(super) fn file(profile: &Profile) -> File {
 }
 
 fn lib(module: &str) -> Lib {
-    Lib {
-        arch: Some("wasm32".to_owned()),
-        name: module.to_owned(),
+    let constant = LibConstant {
+        arch: "wasm32",
         path: module.to_owned(),
         debug_name: module.to_owned(),
         debug_path: module.to_owned(),
         // No debug information to look up: everything has its name.
         breakpad_id: "0".repeat(33),
         code_id: None,
-    }
+    };
+    Lib { name: module.to_owned(), constant: Some(Box::new(constant)) }
 }
 
 struct Writer<'p> {

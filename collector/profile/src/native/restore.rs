@@ -4,51 +4,117 @@ use std::sync::Arc;
 
 use super::{
     malformed,
-    tables::{Differences, Frames, LabelSets, OneMore, Samples, Stacks, Tables, Texts},
+    tables::{Differences, Frames, Head, LabelSets, OneMore, Samples, Stacks, Texts},
 };
 use crate::{
-    Format, Frame, FrameId, FrameKind, Headroom, Labels, LabelsId, Origin, Profile, ProfileError,
-    SourceLocation, StackId, Tally, Thread, ThreadId, bounds,
+    Format, Frame, FrameId, FrameKind, Headroom, LabelsId, Origin, Profile, ProfileError, SourceLocation,
+    StackId, Tally, Thread, ThreadId, bounded::BoundedProfile, bounds,
 };
 
 /// Kinds of frames by their number in the file.
 const KINDS: [FrameKind; 5] =
     [FrameKind::Guest, FrameKind::HostCall, FrameKind::Builtin, FrameKind::Host, FrameKind::Truncated];
 
-impl Tables<'_> {
-    pub(super) fn into_profile(self) -> Result<Profile, ProfileError> {
-        let mut profile = Profile::new(self.description.into_metadata()?);
-        let texts = RestoredTexts::of(self.texts)?;
+impl Head<'_> {
+    pub(super) fn restore(self) -> Result<Restored, ProfileError> {
+        let mut profile = BoundedProfile::new(self.description.into_metadata()?);
+        let texts = RestoredTexts::of(self.texts, &mut profile)?;
         let frames = self.frames.restore(&mut profile, &texts, &self.body_hashes)?;
-        bounds::entries("threads", self.threads.len())?;
         let mut threads = Vec::with_capacity(self.threads.len());
         for (id, name) in self.threads {
-            threads.push(profile.intern_thread(Thread { id, name: texts.optional(name)? }));
+            threads.push(profile.intern_thread(Thread { id, name: texts.optional(name)? })?);
         }
         let labels = self.labels.restore(&mut profile, &texts)?;
-        let (stacks, headroom) = self.stacks.restore(&frames)?;
-        let ids = self.samples.restore(&mut profile, &stacks, &threads, &labels)?;
-        for (stack, deepest_use, least_left) in headroom {
+        Ok(Restored { profile, frames, threads, labels })
+    }
+}
+
+/// What the head of a file became.
+pub(super) struct Restored {
+    profile: BoundedProfile,
+    frames: Vec<FrameId>,
+    threads: Vec<ThreadId>,
+    labels: Vec<LabelsId>,
+}
+
+/// The same, with the stacks that samples may fall on.
+pub(super) struct RestoredStacks {
+    restored: Restored,
+    tree: bounds::Tree,
+    /// The nodes that the stacks end with.
+    ends: Vec<u64>,
+    /// Stack, deepest use and least left.
+    headroom: Vec<(u32, u64, u64)>,
+}
+
+impl Restored {
+    pub(super) fn with_stacks(self, stacks: Stacks) -> Result<RestoredStacks, ProfileError> {
+        equal_lengths("stack nodes", stacks.caller.len(), &[stacks.frame.len()])?;
+        let mut tree = bounds::Tree::new(Format::Native);
+        let mut ids = Differences::default();
+        for (position, (back, difference)) in (0_u64..).zip(stacks.caller.into_iter().zip(stacks.frame)) {
+            let frame = *entry("frames", &self.frames, ids.next(difference))?;
+            // A distance that is too large wraps to a position that does not exist.
+            let caller = (u64::from(back) != position + 1).then(|| position.wrapping_sub(back.into()));
+            tree.push(caller, frame)?;
+        }
+        let mut nodes = Differences::default();
+        let ends = stacks.end.into_iter().map(|difference| nodes.next(difference)).collect();
+        Ok(RestoredStacks { restored: self, tree, ends, headroom: stacks.headroom })
+    }
+}
+
+impl RestoredStacks {
+    pub(super) fn with_samples(self, samples: Samples) -> Result<Profile, ProfileError> {
+        let Restored { mut profile, threads, labels, .. } = self.restored;
+        let rows = samples.stack.len();
+        let lengths = [
+            samples.thread.len(),
+            samples.labels.len(),
+            samples.slice.len(),
+            samples.samples.len(),
+            samples.weight.len(),
+        ];
+        equal_lengths("samples", rows, &lengths)?;
+        let (mut positions, mut slices) = (Differences::default(), Differences::default());
+        let mut ids: Vec<Option<StackId>> = vec![None; self.ends.len()];
+        for row in 0..rows {
+            let position = positions.next(samples.stack[row]);
+            let end = *entry("stacks", &self.ends, position)?;
+            let thread = samples.thread[row].checked_sub(1);
+            let origin = Origin {
+                thread: thread.map(|index| entry("threads", &threads, index).copied()).transpose()?,
+                labels: *entry("sets of labels", &labels, samples.labels[row])?,
+                slice: number("slice of time", slices.next(samples.slice[row]))?,
+            };
+            let tally = Tally { samples: samples.samples[row], weight: samples.weight[row] };
+            // A stack is put together with its first sample, and a deep one that has many is hashed once.
+            let id = &mut ids[position as usize];
+            *id = Some(match *id {
+                Some(id) => profile.add_to(id, origin, tally)?,
+                None => profile.add_from(&self.tree.stack(end)?, origin, tally)?,
+            });
+        }
+        for (stack, deepest_use, least_left) in self.headroom {
             let id =
                 entry("stacks", &ids, stack)?.ok_or_else(|| malformed(&"room on a stack without samples"))?;
             profile.note_headroom(id, Headroom { deepest_use, least_left });
         }
-        Ok(profile)
+        Ok(profile.into_profile())
     }
 }
 
 struct RestoredTexts(Vec<Arc<str>>);
 
 impl RestoredTexts {
-    fn of(texts: Texts) -> Result<Self, ProfileError> {
-        bounds::entries("texts", texts.lengths.len())?;
+    fn of(texts: Texts, profile: &mut BoundedProfile) -> Result<Self, ProfileError> {
         let mut rest = &*texts.joined;
         let mut restored = Vec::with_capacity(texts.lengths.len());
         for length in texts.lengths {
             let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
             let (text, after) =
                 split.ok_or_else(|| malformed(&format_args!("a text of {length} bytes is cut short")))?;
-            restored.push(text.into());
+            restored.push(profile.text(text)?);
             rest = after;
         }
         Ok(Self(restored))
@@ -66,12 +132,11 @@ impl RestoredTexts {
 impl Frames {
     fn restore(
         self,
-        profile: &mut Profile,
+        profile: &mut BoundedProfile,
         texts: &RestoredTexts,
         body_hashes: &[u64],
     ) -> Result<Vec<FrameId>, ProfileError> {
         let rows = self.kind.len();
-        bounds::entries("frames", rows)?;
         let lengths = [
             self.inlined.len(),
             self.name.len(),
@@ -99,16 +164,18 @@ impl Frames {
                 text_offset: number("text offset", self.text_offset[row])?,
                 body_hash: hash.map(|index| entry("body hashes", body_hashes, index).copied()).transpose()?,
                 inlined: self.inlined[row],
-            }));
+            })?);
         }
         Ok(frames)
     }
 }
 
 impl LabelSets {
-    fn restore(self, profile: &mut Profile, texts: &RestoredTexts) -> Result<Vec<LabelsId>, ProfileError> {
-        bounds::entries("labels", self.pairs.len())?;
-        bounds::entries("sets of labels", self.counts.len())?;
+    fn restore(
+        self,
+        profile: &mut BoundedProfile,
+        texts: &RestoredTexts,
+    ) -> Result<Vec<LabelsId>, ProfileError> {
         let mut rest = &*self.pairs;
         let mut sets = Vec::with_capacity(self.counts.len());
         for count in self.counts {
@@ -117,70 +184,9 @@ impl LabelSets {
                 split.ok_or_else(|| malformed(&format_args!("a set of {count} labels is cut short")))?;
             rest = after;
             let pairs = pairs.iter().map(|&(key, value)| Ok((texts.get(key)?, texts.get(value)?)));
-            let labels: Labels = pairs.collect::<Result<Vec<_>, ProfileError>>()?.into_iter().collect();
-            sets.push(profile.intern_labels(labels));
+            sets.push(profile.intern_labels(pairs.collect::<Result<_, ProfileError>>()?)?);
         }
         Ok(sets)
-    }
-}
-
-/// Stack, deepest use and least left.
-type StoredHeadroom = Vec<(u32, u64, u64)>;
-
-impl Stacks {
-    fn restore(self, frames: &[FrameId]) -> Result<(Vec<Vec<FrameId>>, StoredHeadroom), ProfileError> {
-        equal_lengths("stack nodes", self.caller.len(), &[self.frame.len()])?;
-        let mut tree = bounds::Tree::new(Format::Native);
-        let mut ids = Differences::default();
-        for (position, (back, difference)) in (0_u64..).zip(self.caller.into_iter().zip(self.frame)) {
-            let frame = *entry("frames", frames, ids.next(difference))?;
-            // A distance that is too large wraps to a position that does not exist.
-            let caller = (u64::from(back) != position + 1).then(|| position.wrapping_sub(back.into()));
-            tree.push(caller, frame)?;
-        }
-        bounds::entries("stacks", self.end.len())?;
-        let mut nodes = Differences::default();
-        let mut budget = bounds::StackBudget::default();
-        let stacks: Result<_, _> =
-            self.end.into_iter().map(|difference| tree.stack(nodes.next(difference), &mut budget)).collect();
-        Ok((stacks?, self.headroom))
-    }
-}
-
-impl Samples {
-    /// Adds all samples, and tells the ids of the stacks that they fell on.
-    fn restore(
-        self,
-        profile: &mut Profile,
-        stacks: &[Vec<FrameId>],
-        threads: &[ThreadId],
-        labels: &[LabelsId],
-    ) -> Result<Vec<Option<StackId>>, ProfileError> {
-        let rows = self.stack.len();
-        bounds::entries("samples", rows)?;
-        let lengths =
-            [self.thread.len(), self.labels.len(), self.slice.len(), self.samples.len(), self.weight.len()];
-        equal_lengths("samples", rows, &lengths)?;
-        let (mut stack_ids, mut slices) = (Differences::default(), Differences::default());
-        let mut ids = vec![None; stacks.len()];
-        for row in 0..rows {
-            let stack = stack_ids.next(self.stack[row]);
-            let frames = entry("stacks", stacks, stack)?;
-            let thread = self.thread[row].checked_sub(1);
-            let origin = Origin {
-                thread: thread.map(|index| entry("threads", threads, index).copied()).transpose()?,
-                labels: *entry("sets of labels", labels, self.labels[row])?,
-                slice: number("slice of time", slices.next(self.slice[row]))?,
-            };
-            let tally = Tally { samples: self.samples[row], weight: self.weight[row] };
-            // A deep stack that has many samples is hashed once.
-            let id = match ids[stack as usize] {
-                Some(id) => profile.add_to(id, origin, tally)?,
-                None => profile.add_from(frames, origin, tally)?,
-            };
-            ids[stack as usize] = Some(id);
-        }
-        Ok(ids)
     }
 }
 
@@ -202,15 +208,34 @@ fn equal_lengths(table: &str, rows: usize, columns: &[usize]) -> Result<(), Prof
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::native::parts::Parts;
 
-    /// The tables of a file, whose texts live for as long as the tests.
-    fn written(profile: &Profile) -> Tables<'static> {
-        let mut content = Vec::new();
-        crate::native::tables::write(profile, &mut content).unwrap();
-        postcard::from_bytes(content.leak()).unwrap()
+    /// The tables of a file, all at once.
+    struct Tables {
+        head: Head<'static>,
+        stacks: Stacks,
+        samples: Samples,
     }
 
-    fn tables() -> Tables<'static> {
+    impl Tables {
+        fn into_profile(self) -> Result<Profile, ProfileError> {
+            self.head.restore()?.with_stacks(self.stacks)?.with_samples(self.samples)
+        }
+    }
+
+    /// The texts live for as long as the tests.
+    fn written(profile: &Profile) -> Tables {
+        let mut content = Vec::new();
+        crate::native::tables::write(profile, &mut content).unwrap();
+        let mut parts = Parts(content.leak());
+        Tables {
+            head: parts.head().unwrap(),
+            stacks: parts.stacks().unwrap(),
+            samples: parts.samples().unwrap(),
+        }
+    }
+
+    fn tables() -> Tables {
         let mut profile = Profile::default();
         let main = profile.intern(Frame::guest("main"));
         let write = profile.intern(Frame::host_call("env", "write"));
@@ -232,9 +257,15 @@ mod tests {
     fn every_reference_is_looked_up() {
         assert!(tables().into_profile().is_ok());
         let malformed = |rest: &str| format!("malformed flamewalk file: {rest}");
-        assert_eq!(refused(|t| t.frames.name[1] = 9), malformed("9 is not one of its 5 texts"));
-        assert_eq!(refused(|t| t.frames.kind[1] = 5), malformed("5 is not one of its 5 kinds of frames"));
-        assert_eq!(refused(|t| t.frames.body_hash[0] = 1), malformed("0 is not one of its 0 body hashes"));
+        assert_eq!(refused(|t| t.head.frames.name[1] = 9), malformed("9 is not one of its 5 texts"));
+        assert_eq!(
+            refused(|t| t.head.frames.kind[1] = 5),
+            malformed("5 is not one of its 5 kinds of frames")
+        );
+        assert_eq!(
+            refused(|t| t.head.frames.body_hash[0] = 1),
+            malformed("0 is not one of its 0 body hashes")
+        );
         assert_eq!(refused(|t| t.stacks.frame[1] = 2), malformed("2 is not one of its 2 frames"));
         assert_eq!(refused(|t| t.stacks.end[0] = 4), malformed("4 is not one of its 2 stack nodes"));
         assert_eq!(
@@ -272,14 +303,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_together_is_refused() {
         let malformed = |rest: &str| format!("malformed flamewalk file: {rest}");
-        assert_eq!(refused(|t| t.frames.line.truncate(1)), malformed("2 frames with a column of 1 entries"));
+        assert_eq!(
+            refused(|t| t.head.frames.line.truncate(1)),
+            malformed("2 frames with a column of 1 entries")
+        );
         assert_eq!(
             refused(|t| t.stacks.frame.push(0)),
             malformed("2 stack nodes with a column of 3 entries")
         );
         assert_eq!(refused(|t| t.samples.weight.clear()), malformed("1 samples with a column of 0 entries"));
-        assert_eq!(refused(|t| t.texts.lengths[4] += 1), malformed("a text of 2 bytes is cut short"));
-        assert_eq!(refused(|t| t.labels.counts[1] = 2), malformed("a set of 2 labels is cut short"));
+        assert_eq!(refused(|t| t.head.texts.lengths[4] += 1), malformed("a text of 2 bytes is cut short"));
+        assert_eq!(refused(|t| t.head.labels.counts[1] = 2), malformed("a set of 2 labels is cut short"));
         assert_eq!(refused(|t| t.samples.slice[0] = 1 << 40), {
             "1099511627775 is no slice of time in the flamewalk format"
         });

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use indexmap::IndexSet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{description::Description, malformed};
 use crate::{Frame, FrameKind, Profile, ProfileError, Sample, Thread};
@@ -12,30 +12,26 @@ use crate::{Frame, FrameKind, Profile, ProfileError, Sample, Thread};
 /// 0, or a value and 1. 64 bits hold that for every index of 32 bits.
 pub(super) type OneMore = u64;
 
-/// What is in a file.
-#[derive(Deserialize)]
-pub(super) struct Tables<'a> {
+/// What a file starts with: everything but stacks and samples.
+pub(super) struct Head<'a> {
     pub(super) description: Description,
-    #[serde(borrow)]
     pub(super) texts: Texts<'a>,
     pub(super) body_hashes: Vec<u64>,
     pub(super) frames: Frames,
     /// Id and name of each thread.
     pub(super) threads: Vec<(u64, OneMore)>,
     pub(super) labels: LabelSets,
-    pub(super) stacks: Stacks,
-    pub(super) samples: Samples,
 }
 
 /// All texts after each other, and the length of each in bytes.
-#[derive(Deserialize, Serialize)]
+#[derive(Serialize)]
 pub(super) struct Texts<'a> {
     pub(super) joined: Cow<'a, str>,
     pub(super) lengths: Vec<u64>,
 }
 
 /// A column for each field of a frame.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Frames {
     pub(super) kind: Vec<u8>,
     pub(super) inlined: Vec<bool>,
@@ -51,14 +47,14 @@ pub(super) struct Frames {
 }
 
 /// Key and value of each label, and how many each set has.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct LabelSets {
     pub(super) pairs: Vec<(u32, u32)>,
     pub(super) counts: Vec<u64>,
 }
 
 /// The tree of stacks, and for each stack the node that it ends with.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Stacks {
     /// How many nodes before this one that of the caller is; for a root, how many nodes there are before, and 1.
     pub(super) caller: Vec<u32>,
@@ -70,7 +66,6 @@ pub(super) struct Stacks {
     pub(super) headroom: Vec<(u32, u64, u64)>,
 }
 
-#[derive(Deserialize)]
 pub(super) struct Samples {
     /// [`Differences`] of the stack's id.
     pub(super) stack: Vec<i64>,
@@ -121,7 +116,7 @@ impl<'p> Interner<'p> {
     }
 }
 
-/// Writes the tables of a profile as [`Tables`] has them, each when it is made: the largest, of the samples, need not be
+/// Writes the tables of a profile as [`Parts`](super::parts::Parts) reads them, each when it is made: the largest, of the samples, need not be
 /// in memory as a whole.
 pub(super) fn write(profile: &Profile, output: &mut impl Write) -> Result<(), ProfileError> {
     let mut texts = Interner::default();

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    mem,
+    ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,56 +11,61 @@ use std::{
 use super::{
     OWN_LABEL, THREAD, THREAD_ID, is_reserved, malformed,
     message::{Function, Label, Line, Location, Mapping, Profile as Message, ValueType},
+    parts::Parts,
 };
 use crate::{
-    Event, Format, Frame, FrameId, FrameKind, Labels, Names, Origin, Profile, ProfileError, SourceLocation,
-    Tally, Thread, Unit, bounds, names,
+    Event, Format, Frame, FrameId, FrameKind, Origin, Profile, ProfileError, SourceLocation, Tally, Thread,
+    Unit,
+    bounded::BoundedProfile,
+    bounds,
+    names::{self, Modules},
 };
 
-pub(super) fn profile(message: &Message) -> Result<Profile, ProfileError> {
-    for (what, count) in [
-        ("samples", message.sample.len()),
-        ("locations", message.location.len()),
-        ("functions", message.function.len()),
-        ("strings", message.string_table.len()),
-    ] {
-        bounds::entries(what, count)?;
-    }
-    let strings = Strings(message.string_table.iter().map(|text| text.as_str().into()).collect());
+pub(super) fn profile(mut parts: Parts) -> Result<Profile, ProfileError> {
+    let mut profile = BoundedProfile::default();
+    let strings = Strings::of(mem::take(&mut parts.tables.string_table), &mut profile)?;
+    let message = &parts.tables;
     let values = Values::of(message, &strings)?;
-    let mut profile = Profile::default();
-    profile.metadata.event = values.event.clone();
+    let metadata = profile.metadata();
+    metadata.event = values.event.clone();
     let period = u64::try_from(message.period).ok().filter(|&period| period > 0);
-    profile.metadata.period = period.and_then(|period| period.checked_mul(values.scale));
-    profile.metadata.start = start(message.time_nanos);
+    metadata.period = period.and_then(|period| period.checked_mul(values.scale));
+    metadata.start = start(message.time_nanos);
     let duration = u64::try_from(message.duration_nanos).ok().filter(|&duration| duration > 0);
-    profile.metadata.duration = duration.map(Duration::from_nanos);
+    metadata.duration = duration.map(Duration::from_nanos);
     for &comment in &message.comment {
-        profile.metadata.notices.push(strings.get(comment)?.to_string());
+        let notice = strings.get(comment)?;
+        // Each may be the same long text.
+        profile.look_at(&[&notice])?;
+        profile.metadata().notices.push(notice.to_string());
     }
 
-    let code = Code::of(message, &strings)?;
-    let locations = code.locations(&mut profile)?;
-    let mut budget = bounds::StackBudget::default();
-    for sample in &message.sample {
-        let mut frames = Vec::new();
+    let locations = Code::of(message, &strings).locations(&mut profile)?;
+    let mut frames = Vec::new();
+    for sample in parts.samples() {
+        let sample = sample?;
+        frames.clear();
         for id in sample.location_id.iter().rev() {
-            let location = locations.get(id).ok_or_else(|| missing("locations", *id, locations.len()))?;
-            budget.spend(location.len())?;
+            let location = locations.get(*id)?;
+            profile.check_stack(frames.len() + location.len())?;
             frames.extend_from_slice(location);
         }
         if frames.is_empty() {
-            frames.push(profile.intern(Frame::truncated()));
+            frames.push(profile.intern(Frame::truncated())?);
         }
         let origin = origin(&mut profile, &strings, &sample.label)?;
         profile.add_from(&frames, origin, values.tally(&sample.value)?)?;
     }
-    Ok(profile)
+    Ok(profile.into_profile())
 }
 
 struct Strings(Vec<Arc<str>>);
 
 impl Strings {
+    fn of(table: Vec<String>, profile: &mut BoundedProfile) -> Result<Self, ProfileError> {
+        table.into_iter().map(|text| profile.text(&text)).collect::<Result<_, _>>().map(Self)
+    }
+
     fn get(&self, index: i64) -> Result<Arc<str>, ProfileError> {
         if index == 0 {
             return Ok("".into());
@@ -139,44 +146,51 @@ struct Code<'m> {
 }
 
 impl<'m> Code<'m> {
-    fn of(message: &'m Message, strings: &'m Strings) -> Result<Self, ProfileError> {
-        let code = Self {
+    fn of(message: &'m Message, strings: &'m Strings) -> Self {
+        Self {
             strings,
             mappings: message.mapping.iter().map(|mapping| (mapping.id, mapping)).collect(),
             functions: message.function.iter().map(|function| (function.id, function)).collect(),
             locations: &message.location,
-        };
-        let lines = message.location.iter().map(|location| location.line.len().max(1)).sum();
-        bounds::entries("lines of locations", lines)?;
-        Ok(code)
+        }
     }
 
-    /// The frames of each location by its id, oldest first.
-    fn locations(&self, profile: &mut Profile) -> Result<HashMap<u64, Vec<FrameId>>, ProfileError> {
+    /// The frames of all locations.
+    fn locations(&self, profile: &mut BoundedProfile) -> Result<Locations, ProfileError> {
         let frame: fn(&Self, &Location, usize) -> _ =
-            if self.names_have_parts()? { Self::frame_in_parts } else { Self::frame };
-        let mut locations = HashMap::with_capacity(self.locations.len());
+            if self.names_have_parts(profile)? { Self::frame_in_parts } else { Self::frame };
+        let mut frames = Vec::new();
+        let mut of_location = HashMap::with_capacity(self.locations.len());
         for location in self.locations {
-            let lines = (0..location.line.len().max(1)).rev();
-            let frames: Result<Vec<_>, ProfileError> =
-                lines.map(|line| Ok(profile.intern(frame(self, location, line)?))).collect();
-            locations.insert(location.id, frames?);
+            let start = frames.len();
+            for line in (0..location.line.len().max(1)).rev() {
+                frames.push(profile.intern(frame(self, location, line)?)?);
+            }
+            of_location.insert(location.id, start..frames.len());
         }
-        Ok(locations)
+        Ok(Locations { frames, of_location })
     }
 
     /// Whether all functions show as their names if these are made of module and own name, as in files of ours.
-    fn names_have_parts(&self) -> Result<bool, ProfileError> {
-        let mut profile = Profile::default();
-        let mut frames = Vec::new();
-        for location in self.locations {
-            for (index, line) in location.line.iter().enumerate() {
-                let name = self.strings.get(self.function(line)?.name)?;
-                frames.push((profile.intern(self.frame_in_parts(location, index)?), name));
+    fn names_have_parts(&self, profile: &mut BoundedProfile) -> Result<bool, ProfileError> {
+        let lines = || {
+            let lines = |location: &'m Location| (0..location.line.len()).map(move |line| (location, line));
+            self.locations.iter().flat_map(lines)
+        };
+        let mut modules = Modules::default();
+        for (location, line) in lines() {
+            let frame = self.frame_in_parts(location, line)?;
+            profile.look_at(&[&frame.name])?;
+            modules.add(&frame);
+        }
+        for (location, line) in lines() {
+            let name = self.strings.get(self.function(&location.line[line])?.name)?;
+            profile.look_at(&[&name])?;
+            if names::show(&self.frame_in_parts(location, line)?, modules.are_shown()) != *name {
+                return Ok(false);
             }
         }
-        let names = Names::new(&profile);
-        Ok(frames.iter().all(|(frame, name)| names.of(*frame) == &**name))
+        Ok(true)
     }
 
     fn function(&self, line: &Line) -> Result<&Function, ProfileError> {
@@ -233,7 +247,20 @@ impl<'m> Code<'m> {
     }
 }
 
-fn origin(profile: &mut Profile, strings: &Strings, labels: &[Label]) -> Result<Origin, ProfileError> {
+/// The frames of each location by its id, oldest first.
+struct Locations {
+    frames: Vec<FrameId>,
+    of_location: HashMap<u64, Range<usize>>,
+}
+
+impl Locations {
+    fn get(&self, id: u64) -> Result<&[FrameId], ProfileError> {
+        let range = self.of_location.get(&id).cloned();
+        Ok(&self.frames[range.ok_or_else(|| missing("locations", id, self.of_location.len()))?])
+    }
+}
+
+fn origin(profile: &mut BoundedProfile, strings: &Strings, labels: &[Label]) -> Result<Origin, ProfileError> {
     let mut thread: Option<Thread> = None;
     let mut own = Vec::new();
     for label in labels {
@@ -242,6 +269,7 @@ fn origin(profile: &mut Profile, strings: &Strings, labels: &[Label]) -> Result<
             (0, 0) => "".into(),
             (0, number) => {
                 let unit = strings.get(label.num_unit)?;
+                profile.look_at(&[&unit])?;
                 format!("{number} {unit}").trim_end().into()
             }
             (text, _) => strings.get(text)?,
@@ -256,8 +284,8 @@ fn origin(profile: &mut Profile, strings: &Strings, labels: &[Label]) -> Result<
         }
     }
     Ok(Origin {
-        thread: thread.map(|thread| profile.intern_thread(thread)),
-        labels: profile.intern_labels(own.into_iter().collect::<Labels>()),
+        thread: thread.map(|thread| profile.intern_thread(thread)).transpose()?,
+        labels: profile.intern_labels(own)?,
         slice: None,
     })
 }

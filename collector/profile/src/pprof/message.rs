@@ -31,6 +31,12 @@ pub(super) struct Profile {
     pub(super) default_sample_type: i64,
 }
 
+impl Profile {
+    /// The numbers of fields that are read apart from the others.
+    pub(super) const SAMPLE: u32 = 2;
+    pub(super) const LOCATION: u32 = 4;
+}
+
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct ValueType {
     #[prost(int64, tag = "1")]

@@ -7,36 +7,37 @@ use super::{
     malformed,
 };
 use crate::{
-    Event, Format, Frame, FrameId, Origin, Profile, ProfileError, SourceLocation, Tally, Thread, bounds,
-    json, names, track,
+    Event, Format, Frame, FrameId, Origin, Profile, ProfileError, SourceLocation, Tally, Thread,
+    bounded::BoundedProfile, bounds, json, names, track,
 };
 
 pub(super) fn profile(file: File) -> Result<Profile, ProfileError> {
     bounds::entries("frames", file.shared.frames.len())?;
-    let mut profile = Profile::default();
+    let mut profile = BoundedProfile::default();
     let scales: Vec<_> = file.profiles.iter().map(|part| scale(&part.unit)).collect::<Result<_, _>>()?;
     if let [first, rest @ ..] = &scales[..]
         && rest.iter().any(|scale| scale.is_some() != first.is_some())
     {
         return Err(malformed("it has a profile of time and one of something else".to_owned()));
     }
-    profile.metadata.event = event(file.event.clone(), &file.profiles, scales.first().copied().flatten());
-    profile.metadata.guest = file.name;
-    let frames = file.shared.frames.into_iter().map(|frame| profile.intern(model_frame(frame))).collect();
+    profile.metadata().event = event(file.event.clone(), &file.profiles, scales.first().copied().flatten());
+    profile.metadata().guest = file.name;
+    let frames = file.shared.frames.into_iter().map(|frame| profile.intern(model_frame(frame)));
+    let frames = frames.collect::<Result<_, _>>()?;
     // A file of ours says the thread wherever it is known.
     let by_thread = file.profiles.len() > 1 && file.event.is_none();
-    let mut reader = Reader { frames, profile, budget: bounds::StackBudget::default() };
+    let mut reader = Reader { frames, profile };
     for (index, (mut part, scale)) in (0..).zip(file.profiles.into_iter().zip(scales)) {
         let thread = match &part.thread {
             Some(thread) => Some((thread.id, thread.name.clone())),
             None => by_thread.then(|| (index, part.name.clone())),
         };
         let thread = thread.map(|(id, name)| Thread { id, name: name.map(Into::into) });
-        let thread = thread.map(|thread| reader.profile.intern_thread(thread));
-        let labels = reader.profile.intern_labels(track::from_member(part.labels.take()));
+        let thread = thread.map(|thread| reader.profile.intern_thread(thread)).transpose()?;
+        let labels = reader.profile.intern_labels(track::from_member(part.labels.take()))?;
         reader.part(part, scale.unwrap_or(1), Origin { thread, labels, slice: None })?;
     }
-    Ok(reader.profile)
+    Ok(reader.profile.into_profile())
 }
 
 /// How many nanoseconds the unit has, or none if it is no time.
@@ -72,9 +73,8 @@ fn model_frame(frame: FileFrame) -> Frame {
 }
 
 struct Reader {
-    profile: Profile,
+    profile: BoundedProfile,
     frames: Vec<FrameId>,
-    budget: bounds::StackBudget,
 }
 
 impl Reader {
@@ -99,7 +99,7 @@ impl Reader {
         scale: u64,
         origin: Origin,
     ) -> Result<(), ProfileError> {
-        bounds::entries("samples", samples.len())?;
+        bounds::positions("samples", samples.len())?;
         if [weights.len(), counts.len()] != [samples.len(); 2] {
             let (weights, counts) = (weights.len(), counts.len());
             let reason = format!("{} samples with {weights} weights and {counts} counts", samples.len());
@@ -124,7 +124,7 @@ impl Reader {
         scale: u64,
         origin: Origin,
     ) -> Result<(), ProfileError> {
-        bounds::entries("events", events.len())?;
+        bounds::positions("events", events.len())?;
         let mut open: Vec<FrameId> = Vec::new();
         let mut now = None;
         for event in events {
@@ -155,13 +155,12 @@ impl Reader {
 
     fn add(&mut self, frames: &[FrameId], origin: Origin, tally: Tally) -> Result<(), ProfileError> {
         if frames.is_empty() {
-            let outside = &mut self.profile.metadata.statistics.outside;
+            let outside = &mut self.profile.metadata().statistics.outside;
             let (total, added) = (outside.weight, tally.weight);
             let overflow = ProfileError::Overflow { what: "weight", total, added };
             *outside = outside.checked_add(tally).ok_or(overflow)?;
             return Ok(());
         }
-        self.budget.spend(frames.len())?;
         self.profile.add_from(frames, origin, tally)?;
         Ok(())
     }

@@ -169,15 +169,16 @@ fn folded_stacks_without_end_are_refused() {
             other => panic!("{other:?}"),
         }
     }
-    const ENTRIES: u64 = 2 << 20;
+    // A hash table of 2^n places is full to seven eighths, and the next would be too large.
+    const FULL: u64 = 7 << 17;
     // What the buffer holds beyond the line that is refused.
     let read_ahead = 2_000;
     let (what, lines) = refused(|number| format!("f{number:x} 1\n"));
-    assert_eq!(what, "frames");
-    assert!((ENTRIES..ENTRIES + read_ahead).contains(&lines), "{lines} lines");
+    assert_eq!(what, "bytes of memory once it is read");
+    assert!((FULL / 2 - 2..FULL / 2 + read_ahead).contains(&lines), "{lines} lines");
     let (what, lines) = refused(|number| format!("a{};b{} 1\n", number >> 11, number & 0x7ff));
-    assert_eq!(what, "stacks");
-    assert!((ENTRIES..ENTRIES + read_ahead).contains(&lines), "{lines} lines");
+    assert_eq!(what, "bytes of memory once it is read");
+    assert!((FULL - 2..FULL + read_ahead).contains(&lines), "{lines} lines");
     // One stack, over and over, does not fill the memory, but would take the time.
     let (what, lines) = refused(|_| "a;".repeat(1 << 16) + "a 1\n");
     assert_eq!(what, "frames on stacks");
@@ -191,7 +192,7 @@ fn tables_of_too_many_entries_are_refused() {
     let frames = entries("{\"name\":\"f\"}");
     let speedscope = format!("{{\"shared\":{{\"frames\":[{frames}]}},\"profiles\":[]}}");
     let refused = format::read(&packed(speedscope.as_bytes()));
-    assert!(matches!(refused, Err(ProfileError::TooLarge { what: "frames", .. })), "{:?}", refused.err());
+    assert!(matches!(refused, Err(ProfileError::TooLarge { what: "objects", .. })), "{:?}", refused.err());
     let (zeros, nulls) = (entries("0"), entries("null"));
     let firefox = format!(
         "{{\"meta\":{{\"interval\":1,\"preprocessedProfileVersion\":55}},\"threads\":[{{\"samples\":{{\"length\":0,\"stack\":[]}},\

@@ -287,5 +287,5 @@ fn stacks_that_multiply_are_refused() {
     let bytes = bytes.message(2, sample).0;
     assert!(bytes.len() < 200_000);
     let refused = pprof::read(&bytes);
-    assert!(matches!(refused, Err(ProfileError::TooLarge { what: "frames on stacks", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ProfileError::TooLarge { what: "frames on a stack", .. })), "{refused:?}");
 }
