@@ -169,7 +169,7 @@ fn compare(engine: &Engine, binary: &[u8], path: &Path) -> Comparison {
     for ((text, bytecode), expected) in mapped.iter().zip(ask_llvm(path, &addresses)) {
         let frames = symbolizer.frames(CodeAddress::Instruction(*text));
         assert!(frames.iter().all(|frame| frame.bytecode_offset == Some(*bytecode)));
-        let found = ours(&frames);
+        let found = ours(frames);
         seen.with_inlining += usize::from(found.len() > 1);
         seen.with_lines += usize::from(found[0].location.is_some());
         let own_name = frames.last().and_then(|frame| own_names.get(&frame.function_index?));
