@@ -114,9 +114,13 @@ fn check_shares(folded: &Folded, rate: f64, what: &str) {
     let known: BTreeSet<&str> = KNOWN_ANSWER.iter().map(|(name, _)| *name).collect();
     for name in &names {
         // Each instance fills its table of functions when it calls through it the first time.
-        let is_ours = known.contains(name) || ["_start", "write_text", "[builtin] table.get"].contains(name);
+        // What called the guest is missing in the few samples that show that more of the stack has to be copied.
+        let others = ["_start", "write_text", "[builtin] table.get", "[truncated]"];
+        let is_ours = known.contains(name) || others.contains(name);
         assert!(is_ours || name.starts_with("[host] "), "{what}: {names:?}");
     }
+    let truncated = folded.share(|stack| stack[0] == "[truncated]");
+    assert!(truncated < 0.03, "{what}: {truncated} truncated");
     let samples = folded.total() as f64 * 1e-9 * rate;
     for (name, share) in KNOWN_ANSWER {
         let expected = share / (1.0 - HOST_CALL_SHARE);
