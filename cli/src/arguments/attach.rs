@@ -71,7 +71,8 @@ pub(crate) struct Attach {
     pub(crate) frame_limit: Option<usize>,
 
     #[arg(long, value_name = "BYTES", help = format!(
-        "Bytes to copy of a stack at each sample from outside, up to 64512; what lies deeper is missing [default: {}]",
+        "Bytes to copy of a stack at most at each sample from outside, up to 64512: 8192 at first, more once stacks are seen \
+         to be deeper; what lies deeper still is missing [default: {}]",
         defaults::STACK_BYTES,
     ))]
     pub(crate) stack_bytes: Option<u32>,

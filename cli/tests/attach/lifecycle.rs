@@ -104,3 +104,29 @@ fn a_program_that_is_stopped_is_read_and_goes_on() {
     let (folded, _) = attached.end();
     check_shares(&folded, 1999.0, "stopped and continued");
 }
+
+/// Stacks of some 20 KiB, of which 8 KiB are copied at first.
+#[test]
+fn stacks_that_become_deep_are_copied_further() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach");
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap());
+    let mut program = Program::start(command.arg(folder.join("cost.py")).arg(folder.join("cost.wat")));
+    let whole = |arguments: &[&str], program: &mut Program| {
+        let attached = Attached::start(program.id(), arguments);
+        // The second number is what that took on the CPU.
+        program.tell("work 400 3000000000");
+        let line = program.line();
+        let on_cpu: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let (folded, outcome) = attached.stop();
+        let depth = |stack: &[String]| stack.iter().filter(|frame| *frame == "work").count();
+        let weight: u64 =
+            folded.0.iter().filter(|(stack, _)| depth(stack) > 0).map(|(_, weight)| weight).sum();
+        assert!(weight <= on_cpu + 20_000_000, "{weight} of {on_cpu} ns: {}", outcome.stderr);
+        folded.share(|stack| depth(stack) == 401 && stack[0] != "[truncated]")
+    };
+    let grown = whole(&["--stack-bytes", "32768"], &mut program);
+    assert!(grown > 0.5, "{grown}");
+    let fixed = whole(&["--stack-bytes", "8192"], &mut program);
+    assert!(fixed < 0.1, "{fixed}");
+}

@@ -111,7 +111,7 @@ fn check_unwound(outcome: &Outcome) {
 fn is_of_guest(name: &str) -> bool {
     KNOWN_ANSWER.iter().any(|(known, _)| *known == name)
         // Each instance fills its table of functions when it calls through it the first time.
-        || ["_start", "write_text", "[builtin] table.get"].contains(&name)
+        || ["_start", "write_text", "[builtin] table.get", "[truncated]"].contains(&name)
         || name.starts_with("[host] ")
 }
 
@@ -121,6 +121,9 @@ fn check_shares(folded: &Folded, rate: f64, what: &str) {
     let host = folded.share(is_host);
     let names: BTreeSet<&str> = folded.0.iter().flat_map(|(stack, _)| stack).map(String::as_str).collect();
     assert!(names.iter().all(|name| is_of_guest(name)), "{what}: {names:?}");
+    // What called the guest is missing in the few samples that show that more of the stack has to be copied.
+    let truncated = folded.share(|stack| stack[0] == "[truncated]");
+    assert!(truncated < 0.03, "{what}: {truncated} truncated");
     let samples = folded.total() as f64 * 1e-9 * rate;
     for (name, share) in KNOWN_ANSWER {
         let expected = share / (1.0 - HOST_CALL_SHARE);
@@ -190,7 +193,7 @@ fn modules_that_come_and_go_have_right_names_or_none() {
     let is_known = |frame: &String| {
         // There are several modules, each with a number.
         let name = frame.split_once('!').map_or(frame.as_str(), |(_, name)| name);
-        is_of_guest(name) || name == "[truncated]"
+        is_of_guest(name)
     };
     for (stack, _) in &folded.0 {
         assert!(stack.iter().all(is_known), "{stack:?}\n{}", outcome.stderr);

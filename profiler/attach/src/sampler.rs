@@ -9,32 +9,28 @@
 //!
 //! A thread that is started later inherits its maker's events, so that not even short-lived threads are missed. Records of
 //! several rings are put in order by their time; see [`Sampler::drain`].
+//!
+//! How much of a stack an event copies is fixed when it is opened. To have more copied, all threads get new events, which
+//! write into the same rings, and the former ones are closed; see [`Sampler::copy_more`].
 
-use std::fs::File;
-use std::io;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use flamewalk_handler::arch::Registers;
-use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use perf_event_open::config::{
-    Clock, Cpu, ExtraRecord, Inherit, Mmap, Opts, Priv, Proc, RecordIdFormat, RegsMask, SampleFormat,
-    SampleOn, Size, UseBuildId,
-};
+use nix::time::{ClockId, clock_gettime};
+use perf_event_open::config::{Cpu, Inherit, Opts, Size};
 use perf_event_open::count::Counter;
-use perf_event_open::event::sw::Software;
 use perf_event_open::sample::record::{Record, RecordId};
 
 use crate::Error;
 use crate::target::Target;
+use opening::{OpenError, allow_files, online_cpus, open_counter, open_rings, redirect};
 
-/// `rbp`, `rsp` and `rip` by the kernel's numbers of x86-64's registers, in whose order it copies them.
-const REGISTERS: RegsMask = RegsMask(1 << 6 | 1 << 7 | 1 << 8);
-/// All rings together, in bytes, if the system allows it.
-const MOST_RING_BYTES: usize = 64 << 20;
-/// The sizes of one ring that are tried, in bytes: a stack of 64 KiB fits the smallest twice.
-const RING_BYTES: Range<u32> = 17..24;
+mod opening;
+#[cfg(test)]
+mod tests;
+
 /// Rounds of listing threads until there are no new ones.
 const MOST_ROUNDS: usize = 8;
 
@@ -56,8 +52,11 @@ pub(crate) enum EventKind {
     Mapped(Range<usize>),
     /// So many records found no room in a ring.
     Lost(u64),
-    /// The thread has started this one.
-    Started(i32),
+    /// The thread has started this one, which has inherited an event that copies so much of a stack.
+    Started {
+        thread: i32,
+        stack_bytes: u32,
+    },
     Ended,
     /// The process has begun another program.
     Replaced,
@@ -72,6 +71,8 @@ pub(crate) struct Tick {
     pub(crate) registers: Option<Registers>,
     /// The bytes from the stack pointer on.
     pub(crate) stack: Vec<u8>,
+    /// Whether the kernel would have copied more of the stack if it had been asked to.
+    pub(crate) is_cut: bool,
 }
 
 /// The events and rings of one target.
@@ -81,11 +82,18 @@ pub(crate) struct Sampler {
     /// The others.
     counters: Vec<Counter>,
     options: Opts,
+    /// The threads that were chosen; all of the target if there are none.
+    chosen: Vec<i32>,
     /// The threads that were opened.
-    pub(crate) threads: Vec<i32>,
+    threads: Vec<i32>,
     user_only: bool,
-    /// What a ring has room for, in samples.
-    ring_samples: usize,
+    ring_bytes: usize,
+    /// What the events copy of a stack.
+    stack_bytes: u32,
+    /// Ticks that are younger than this count if they are of these events, and older ones if they are of former events.
+    since: u64,
+    /// What each event copies of a stack, the former ones, too, by the kernel's number of the event.
+    copied: HashMap<u64, u32>,
 }
 
 struct Ring {
@@ -101,38 +109,123 @@ impl std::fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// Begins to sample these threads and what they start; without any, all threads of the target.
-    pub(crate) fn open(target: &Target, chosen: &[i32], rate: u32, stack_bytes: u32) -> Result<Self, Error> {
+    /// Begins to sample these threads and what they start; without any, all threads of the target. Rings have room for stacks
+    /// of `most_stack_bytes`.
+    pub(crate) fn open(
+        target: &Target,
+        chosen: &[i32],
+        rate: u32,
+        stack_bytes: u32,
+        most_stack_bytes: u32,
+    ) -> Result<Self, Error> {
         let threads = if chosen.is_empty() { target.threads()? } else { chosen.to_vec() };
         let cpus = online_cpus();
         allow_files(threads.len().saturating_mul(cpus.len()).saturating_add(64));
-        // Ticks in the kernel count for the code that called it, where we may see them.
-        let open_rings = |user_only| {
-            let options = options(rate, stack_bytes, user_only, chosen.is_empty());
-            open_rings(&threads, &cpus, options, stack_bytes).map(|found| (found, user_only))
+        let open_with = |inherit, user_only| {
+            let options = opening::options(rate, stack_bytes, user_only, inherit);
+            let rings = open_rings(&threads, &cpus, &options, most_stack_bytes)?;
+            Ok((rings, options, user_only))
         };
-        let is_refused = |error: &OpenError| matches!(error, OpenError::Refused(_));
-        let opened = match open_rings(false) {
-            Err(error) if is_refused(&error) => open_rings(true),
+        // Ticks in the kernel count for the code that called it, where we may see them.
+        let open = |inherit| match open_with(inherit, false) {
+            Err(OpenError::Refused(_)) => open_with(inherit, true),
             opened => opened,
         };
-        let ((rings, options, first, bytes), user_only) =
+        let opened = match chosen.is_empty().then_some(Inherit::NewThread) {
+            None => open(None),
+            // Before Linux 5.13, processes that the target forks are sampled, too.
+            Some(threads_only) => match open(Some(threads_only)) {
+                Err(error) if error.is_unknown_option() => open(Some(Inherit::NewChild)),
+                opened => opened,
+            },
+        };
+        let ((rings, first, ring_bytes), options, user_only) =
             opened.map_err(|error| error.of(target, threads.len(), &cpus))?;
         let mut sampler = Self {
             rings,
             counters: Vec::new(),
             options,
+            chosen: chosen.to_vec(),
             threads: vec![first],
             user_only,
-            ring_samples: bytes / (stack_bytes as usize + 256),
+            ring_bytes,
+            stack_bytes,
+            since: 0,
+            copied: HashMap::new(),
         };
         sampler
-            .open_rest(target, chosen, &threads)
+            .number_rings()
+            .and_then(|()| sampler.open_rest(target, &threads, stack_bytes, &mut Vec::new()))
             .map_err(|error| error.of(target, threads.len(), &cpus))?;
         Ok(sampler)
     }
 
-    fn open_rest(&mut self, target: &Target, chosen: &[i32], threads: &[i32]) -> Result<(), OpenError> {
+    fn number_rings(&mut self) -> Result<(), OpenError> {
+        for ring in &self.rings {
+            self.copied.insert(ring.counter.id().map_err(OpenError::of_io)?, self.stack_bytes);
+        }
+        Ok(())
+    }
+
+    /// Has the kernel copy so many bytes of a stack from now on. Nothing is missed meanwhile, and no tick counts twice.
+    ///
+    /// # Errors
+    ///
+    /// If new events cannot be opened; the former ones go on then.
+    pub(crate) fn copy_more(
+        &mut self,
+        target: &Target,
+        stack_bytes: u32,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        let former = self.open_again(target, stack_bytes, events)?;
+        self.count_from_now(former, stack_bytes);
+        Ok(())
+    }
+
+    /// Has ticks of the new events count from now on, and ends the former ones.
+    fn count_from_now(&mut self, former: Vec<Counter>, stack_bytes: u32) {
+        self.stack_bytes = stack_bytes;
+        self.since = monotonic_time();
+        // Closing an event ends it. Those of the first thread are kept for their rings.
+        drop(former);
+        self.rings.iter().map(|ring| &ring.counter).for_each(disable);
+    }
+
+    /// Opens events that copy so many bytes, beside the former ones, which are returned.
+    fn open_again(
+        &mut self,
+        target: &Target,
+        stack_bytes: u32,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<Counter>, Error> {
+        let threads = if self.chosen.is_empty() { target.threads()? } else { self.chosen.clone() };
+        let cpus: Vec<u32> = self.rings.iter().map(|ring| ring.cpu.0).collect();
+        allow_files(threads.len().saturating_mul(cpus.len()).saturating_mul(2).saturating_add(64));
+        let former = std::mem::take(&mut self.counters);
+        let former_threads = std::mem::take(&mut self.threads);
+        let former_options = self.options.clone();
+        self.options.sample_format.user_stack = Some(Size(stack_bytes));
+        let opened = self.open_rest(target, &threads, stack_bytes, events);
+        match opened {
+            Ok(()) => Ok(former),
+            Err(error) => {
+                self.counters = former;
+                self.threads = former_threads;
+                self.options = former_options;
+                Err(error.of(target, threads.len(), &cpus))
+            }
+        }
+    }
+
+    /// Opens all threads that are not open. Until there are no new ones, what happens is added to `events`.
+    fn open_rest(
+        &mut self,
+        target: &Target,
+        threads: &[i32],
+        stack_bytes: u32,
+        events: &mut Vec<Event>,
+    ) -> Result<(), OpenError> {
         let mut rest = threads.to_vec();
         let mut inherited: Vec<i32> = Vec::new();
         for _ in 0..MOST_ROUNDS {
@@ -141,16 +234,16 @@ impl Sampler {
                 break;
             }
             for thread in &rest {
-                self.open_thread(*thread)?;
+                self.open_thread(*thread, stack_bytes)?;
             }
-            if !chosen.is_empty() {
+            if !self.chosen.is_empty() {
                 break;
             }
-            // Threads that were started meanwhile have inherited the events if a record says so.
-            let mut events = Vec::new();
-            self.drain(&mut events);
-            inherited.extend(events.iter().filter_map(|event| match event.kind {
-                EventKind::Started(thread) => Some(thread),
+            // Threads that were started meanwhile have inherited these events if a record says so.
+            let seen = events.len();
+            self.drain(events);
+            inherited.extend(events[seen..].iter().filter_map(|event| match event.kind {
+                EventKind::Started { thread, stack_bytes: copied } if copied == stack_bytes => Some(thread),
                 _ => None,
             }));
             rest = target.threads().map_err(OpenError::Target)?;
@@ -158,12 +251,13 @@ impl Sampler {
         Ok(())
     }
 
-    fn open_thread(&mut self, thread: i32) -> Result<(), OpenError> {
+    fn open_thread(&mut self, thread: i32, stack_bytes: u32) -> Result<(), OpenError> {
         self.threads.push(thread);
         for ring in &self.rings {
             match open_counter(thread, &ring.cpu, &self.options) {
                 Ok(counter) => {
                     redirect(counter.file(), ring.counter.file()).map_err(OpenError::of_io)?;
+                    self.copied.insert(counter.id().map_err(OpenError::of_io)?, stack_bytes);
                     self.counters.push(counter);
                 }
                 // It has ended meanwhile.
@@ -181,16 +275,12 @@ impl Sampler {
 
     /// How many samples a ring has room for.
     pub(crate) fn ring_samples(&self) -> usize {
-        self.ring_samples
+        self.ring_bytes / (self.stack_bytes as usize + 256)
     }
 
     /// Stops sampling.
     pub(crate) fn stop(&self) {
-        for counter in self.rings.iter().map(|ring| &ring.counter).chain(&self.counters) {
-            if let Err(error) = counter.disable() {
-                tracing::warn!("cannot stop a perf event: {error}");
-            }
-        }
+        self.rings.iter().map(|ring| &ring.counter).chain(&self.counters).for_each(disable);
     }
 
     /// Takes what is in the rings, in the order of each ring.
@@ -199,174 +289,65 @@ impl Sampler {
             // There is no other iterator.
             let Some(mut records) = ring.sampler.iter() else { continue };
             // What arrives while this runs may wait for the next time.
-            let most = self.ring_samples.saturating_mul(4).saturating_add(4096);
-            events.extend(records.by_ref().take(most).filter_map(|(_, record)| event(record)));
-        }
-    }
-}
-
-fn event(record: Record) -> Option<Event> {
-    let event = |id: Option<RecordId>, kind| {
-        let (task, time) = id.and_then(|id| Some((id.task?, id.time?)))?;
-        Some(Event { time, process: task.pid.cast_signed(), thread: task.tid.cast_signed(), kind })
-    };
-    match record {
-        Record::Sample(sample) => {
-            let registers = sample.user_regs.as_ref().and_then(|(registers, _)| match registers[..] {
-                [fp, sp, pc] => Some(Registers { pc: pc as usize, sp: sp as usize, fp: fp as usize, lr: 0 }),
-                _ => None,
-            });
-            let tick =
-                Tick { weight: sample.period?, registers, stack: sample.user_stack.unwrap_or_default() };
-            event(Some(sample.record_id), EventKind::Tick(tick))
-        }
-        Record::Mmap(mapped) if mapped.executable => {
-            let start = usize::try_from(mapped.addr).ok()?;
-            let range = start..start.checked_add(usize::try_from(mapped.len).ok()?)?;
-            event(mapped.record_id, EventKind::Mapped(range))
-        }
-        Record::LostRecords(lost) => event(lost.record_id, EventKind::Lost(lost.lost_records)),
-        Record::Fork(fork) => event(fork.record_id, EventKind::Started(fork.task.tid.cast_signed())),
-        Record::Exit(exit) => event(exit.record_id, EventKind::Ended),
-        Record::Comm(comm) if comm.by_execve => event(comm.record_id, EventKind::Replaced),
-        _ => None,
-    }
-}
-
-/// Why events cannot be opened.
-#[derive(Debug)]
-enum OpenError {
-    NoThread,
-    Refused(io::Error),
-    TooManyFiles,
-    NoRing(io::Error),
-    Target(Error),
-    Other(io::Error),
-}
-
-impl OpenError {
-    fn of_io(error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM | libc::ENOSYS) => Self::Refused(error),
-            Some(libc::EMFILE | libc::ENFILE) => Self::TooManyFiles,
-            Some(libc::ESRCH) => Self::NoThread,
-            _ => Self::Other(error),
+            let most = self.ring_samples().saturating_mul(4).saturating_add(4096);
+            events.extend(records.by_ref().take(most).filter_map(|(_, record)| self.event(record)));
         }
     }
 
-    fn of(self, target: &Target, threads: usize, cpus: &[u32]) -> Error {
-        let pid = target.pid();
-        match self {
-            Self::NoThread => Error::NoProcess { pid },
-            Self::Refused(source) => {
-                let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
-                Error::PerfRefused {
-                    paranoid: paranoid.ok().and_then(|level| level.trim().parse().ok()),
-                    source,
+    fn event(&self, record: Record) -> Option<Event> {
+        let event = |id: Option<RecordId>, kind| {
+            let (task, time) = id.and_then(|id| Some((id.task?, id.time?)))?;
+            Some(Event { time, process: task.pid.cast_signed(), thread: task.tid.cast_signed(), kind })
+        };
+        match record {
+            Record::Sample(sample) => {
+                let stack_bytes = self.copied_by(&sample.record_id)?;
+                let is_of_these = stack_bytes == self.stack_bytes;
+                if is_of_these != (sample.record_id.time? > self.since) {
+                    return None;
                 }
+                let registers = sample.user_regs.as_ref().and_then(|(registers, _)| match registers[..] {
+                    [fp, sp, pc] => {
+                        Some(Registers { pc: pc as usize, sp: sp as usize, fp: fp as usize, lr: 0 })
+                    }
+                    _ => None,
+                });
+                let stack = sample.user_stack.unwrap_or_default();
+                let is_cut = stack.len() >= stack_bytes as usize;
+                let tick = Tick { weight: sample.period?, registers, stack, is_cut };
+                event(Some(sample.record_id), EventKind::Tick(tick))
             }
-            Self::TooManyFiles => Error::TooManyFiles { pid, threads, needed: threads * cpus.len() + 64 },
-            Self::NoRing(source) => Error::NoRing { source },
-            Self::Target(error) => error,
-            Self::Other(source) => Error::System { action: "open a perf event", source },
-        }
-    }
-}
-
-fn options(rate: u32, stack_bytes: u32, user_only: bool, with_new_threads: bool) -> Opts {
-    Opts {
-        exclude: Priv { kernel: user_only, hv: user_only, ..Priv::default() },
-        inherit: with_new_threads.then_some(Inherit::NewChild),
-        enable: true,
-        sample_on: SampleOn::Count(1_000_000_000 / u64::from(rate)),
-        sample_format: SampleFormat {
-            period: true,
-            user_regs: Some(REGISTERS),
-            user_stack: Some(Size(stack_bytes)),
-            ..SampleFormat::default()
-        },
-        extra_record: ExtraRecord {
-            task: true,
-            comm: true,
-            mmap: Mmap { code: true, data: false, ext: Some(UseBuildId(false)) },
-            ..ExtraRecord::default()
-        },
-        record_id_all: true,
-        record_id_format: RecordIdFormat { task: true, time: true, ..RecordIdFormat::default() },
-        timer: Some(Clock::Monotonic),
-        ..Opts::default()
-    }
-}
-
-type OpenRings = (Vec<Ring>, Opts, i32, usize);
-
-/// The events of the first thread that is still there, each with a ring of as many bytes as the system allows.
-fn open_rings(
-    threads: &[i32],
-    cpus: &[u32],
-    options: Opts,
-    stack_bytes: u32,
-) -> Result<OpenRings, OpenError> {
-    for thread in threads {
-        let largest = (MOST_RING_BYTES / cpus.len().max(1)).max(1).ilog2();
-        let least = RING_BYTES.start.max((stack_bytes * 2).next_power_of_two().ilog2());
-        let mut refused = None;
-        for log in (least..RING_BYTES.end.min(largest + 1).max(least + 1)).rev() {
-            match open_rings_of(*thread, cpus, &options, 1 << log) {
-                Ok(rings) => return Ok((rings, options, *thread, 1 << log)),
-                Err(OpenError::NoThread) => break,
-                Err(OpenError::NoRing(error)) => refused = Some(error),
-                Err(error) => return Err(error),
+            Record::Mmap(mapped) if mapped.executable => {
+                let start = usize::try_from(mapped.addr).ok()?;
+                let range = start..start.checked_add(usize::try_from(mapped.len).ok()?)?;
+                event(mapped.record_id, EventKind::Mapped(range))
             }
-        }
-        if let Some(error) = refused {
-            return Err(OpenError::NoRing(error));
+            Record::LostRecords(lost) => event(lost.record_id, EventKind::Lost(lost.lost_records)),
+            Record::Fork(fork) => {
+                let stack_bytes = self.copied_by(fork.record_id.as_ref()?)?;
+                let thread = fork.task.tid.cast_signed();
+                event(fork.record_id, EventKind::Started { thread, stack_bytes })
+            }
+            Record::Exit(exit) => event(exit.record_id, EventKind::Ended),
+            Record::Comm(comm) if comm.by_execve => event(comm.record_id, EventKind::Replaced),
+            _ => None,
         }
     }
-    Err(OpenError::NoThread)
-}
 
-fn open_rings_of(thread: i32, cpus: &[u32], options: &Opts, bytes: usize) -> Result<Vec<Ring>, OpenError> {
-    let pages = (bytes / crate::host::page_size()).ilog2();
-    let ring = |cpu: &u32| {
-        let cpu = Cpu(*cpu);
-        let counter = open_counter(thread, &cpu, options).map_err(OpenError::of_io)?;
-        let sampler = counter.sampler(pages as u8).map_err(OpenError::NoRing)?;
-        Ok(Ring { cpu, counter, sampler })
-    };
-    cpus.iter().map(ring).collect()
-}
-
-fn open_counter(thread: i32, cpu: &Cpu, options: &Opts) -> io::Result<Counter> {
-    Counter::new(Software::CpuClock, (Proc(thread.cast_unsigned()), *cpu), options)
-}
-
-/// Has the kernel write an event's records into the ring of another event of the same CPU.
-fn redirect(event: &File, ring: &File) -> io::Result<()> {
-    const PERF_EVENT_IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
-    // SAFETY: an `ioctl` on a descriptor that is open, whose argument is a descriptor that is open.
-    let result = unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_SET_OUTPUT, ring.as_raw_fd()) };
-    Errno::result(result).map(drop).map_err(io::Error::from)
-}
-
-/// The CPUs that are online.
-fn online_cpus() -> Vec<u32> {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    let ranges = list.trim().split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.parse::<u32>().ok()?..=last.parse().ok()?)
-    });
-    let cpus: Vec<u32> = ranges.flatten().collect();
-    if cpus.is_empty() { vec![0] } else { cpus }
-}
-
-/// Raises the limit on open files, as far as it may be.
-fn allow_files(needed: usize) {
-    let needed = needed as u64;
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < needed
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard)
-    {
-        tracing::warn!("cannot raise the limit on open files: {error}");
+    /// What the event copies of a stack that a record is of.
+    fn copied_by(&self, id: &RecordId) -> Option<u32> {
+        self.copied.get(&id.id?).copied()
     }
+}
+
+fn disable(counter: &Counter) {
+    if let Err(error) = counter.disable() {
+        tracing::warn!("cannot stop a perf event: {error}");
+    }
+}
+
+/// Nanoseconds of the clock that the kernel takes the events' times from.
+pub(crate) fn monotonic_time() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

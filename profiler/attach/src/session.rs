@@ -18,10 +18,12 @@ use flamewalk_symbolizer::{GuestBinary, HostSymbolizer};
 use crate::Error;
 use crate::host::HostObjects;
 use crate::images::{Images, SymbolSource};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, monotonic_time};
 use crate::target::Target;
+use stack_copy::StackCopy;
 use worker::Worker;
 
+mod stack_copy;
 mod worker;
 
 /// The default values of [`Options`], for those who show them in a help text.
@@ -30,7 +32,7 @@ pub mod defaults {
     pub const RATE: u32 = 997;
     /// Frames that a sample holds at most.
     pub const FRAME_LIMIT: usize = 1024;
-    /// What is copied of a stack: 32 KiB.
+    /// What is copied of a stack at most: 32 KiB.
     pub const STACK_BYTES: u32 = 32 << 10;
 }
 
@@ -45,8 +47,9 @@ pub struct Options {
     pub frame_limit: usize,
     /// Whether stacks hold the native functions of the host, too. They are unwound in any case. Default: no.
     pub host_frames: bool,
-    /// How many bytes of a stack the kernel copies at each tick, from 1 KiB to 63 KiB, a multiple of 8. What lies deeper is
-    /// missing; what is copied costs the target time. Default: [`defaults::STACK_BYTES`].
+    /// How many bytes of a stack the kernel copies at most at each tick, from 1 KiB to 63 KiB, a multiple of 8. What is copied
+    /// costs the target time: it begins with 8 KiB, and is doubled whenever walks run out of it in one sample of 100. What
+    /// lies deeper is missing. Default: [`defaults::STACK_BYTES`].
     pub stack_bytes: u32,
     /// The threads to sample, without those that they start; all threads, present and future, if empty. Default: all.
     pub threads: Vec<i32>,
@@ -118,12 +121,13 @@ impl Attachment {
             _ => {}
         }
         // What is mapped after this is on record.
-        let sampler = Sampler::open(&target, &options.threads, options.rate, options.stack_bytes)?;
+        let (first, most) = (StackCopy::up_to(options.stack_bytes).bytes(), options.stack_bytes);
+        let sampler = Sampler::open(&target, &options.threads, options.rate, first, most)?;
         let started = Instant::now();
         let registry = Arc::<CodeRegistry>::default();
         let mut images = Images::new(Arc::clone(&registry), symbols);
         let mappings = target.mappings()?;
-        images.scan(&target, &mappings, worker::monotonic_time());
+        images.scan(&target, &mappings, monotonic_time());
         if images.found() == 0 && !options.wait_for_guests {
             return Err(match images.notices().first() {
                 Some(reason) => Error::UnknownImage { pid, reason: reason.clone() },

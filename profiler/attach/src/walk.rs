@@ -35,6 +35,14 @@ pub(crate) struct Sampled<'a, M> {
     pub(crate) missed: &'a Cell<Option<usize>>,
 }
 
+impl<M: Memory> Sampled<'_, M> {
+    /// Whether what the walk has asked for last lies beyond what was copied, and would have been copied.
+    pub(crate) fn is_beyond_copy(&self) -> bool {
+        let end = self.memory.live_stack().end;
+        self.is_cut && self.missed.get().is_some_and(|missed| missed >= end)
+    }
+}
+
 /// Visits the frames of a sample and says why the walk has ended. [`WalkEnd::EntryTrampoline`] means that all was seen.
 ///
 /// Native frames are visited if `with_host`; they are unwound in any case. At most `limit` frames are visited.
@@ -134,9 +142,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
 
     /// How the walk ends where the memory does that was copied.
     fn cut(&self, otherwise: WalkEnd) -> WalkEnd {
-        let end = self.sampled.memory.live_stack().end;
-        let is_beyond = self.sampled.missed.get().is_some_and(|missed| missed >= end);
-        match (self.sampled.is_cut && is_beyond, self.has_guest) {
+        match (self.sampled.is_beyond_copy(), self.has_guest) {
             (true, true) => WalkEnd::FrameLimit,
             (true, false) => WalkEnd::BeyondCopy,
             (false, _) => otherwise,
@@ -206,7 +212,11 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
             let call = memory.stack_word(address).and_then(|word| word.checked_sub(1));
             call.is_some_and(|call| self.sampled.table.image(call).is_some())
         };
-        if self.sampled.is_cut || words.any(is_code) { Err(otherwise) } else { Ok(None) }
+        if self.sampled.is_cut {
+            self.sampled.missed.set(Some(memory.live_stack().end));
+            return Err(otherwise);
+        }
+        if words.any(is_code) { Err(otherwise) } else { Ok(None) }
     }
 
     /// Whether the frame that cannot be unwound is the first of a fiber, whose caller is on another stack.

@@ -23,13 +23,13 @@ use flamewalk_profile::Thread;
 use flamewalk_symbolizer::registry::CodeRegistry;
 use flamewalk_unwinder::instructions::InstructionFrames;
 use flamewalk_unwinder::{HostCode, HostFrames};
-use nix::time::{ClockId, clock_gettime};
 
+use super::stack_copy::StackCopy;
 use super::{Options, State};
 use crate::host::{HostObjects, TargetCode};
 use crate::images::Images;
 use crate::memory::SampledMemory;
-use crate::sampler::{Event, EventKind, Sampler, Tick};
+use crate::sampler::{Event, EventKind, Sampler, Tick, monotonic_time};
 use crate::target::{Mapping, Target};
 use crate::walk::{self, Sampled};
 
@@ -70,17 +70,12 @@ pub(super) struct Worker {
     waiting: Vec<Event>,
     words: Vec<usize>,
     is_replaced: bool,
-    round: Duration,
     rate: u32,
     frame_limit: usize,
     with_host: bool,
-    stack_bytes: usize,
-}
-
-/// Nanoseconds of the clock that the kernel takes the events' times from.
-pub(super) fn monotonic_time() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    stack_copy: StackCopy,
+    /// What to tell besides what there is to tell of images.
+    notices: Vec<String>,
 }
 
 fn host_frames(target: &Arc<Target>, code: HostCode) -> InstructionFrames<TargetCode> {
@@ -95,9 +90,6 @@ impl Worker {
         let host = host_frames(&target, host);
         let reader = Arc::<Reader>::default();
         registry.handlers().add_reader(Arc::clone(&reader));
-        // All threads of a CPU together make that many ticks a second there.
-        let full = sampler.ring_samples() as f64 / f64::from(options.rate);
-        let round = Duration::from_secs_f64(full / 4.0).clamp(Duration::from_millis(1), LONGEST_ROUND);
         Self {
             target,
             sampler,
@@ -111,11 +103,11 @@ impl Worker {
             waiting: Vec::new(),
             words: Vec::new(),
             is_replaced: false,
-            round,
             rate: options.rate,
             frame_limit: options.frame_limit,
             with_host: options.host_frames,
-            stack_bytes: options.stack_bytes as usize,
+            stack_copy: StackCopy::up_to(options.stack_bytes),
+            notices: Vec::new(),
         }
     }
 
@@ -124,8 +116,11 @@ impl Worker {
         let (mut last_scan, mut last_look) = (Instant::now(), Instant::now());
         // Pair: the store in `Attachment::end_worker`.
         while !state.stop.load(Ordering::Relaxed) && !self.is_replaced {
-            std::thread::park_timeout(self.round);
+            std::thread::park_timeout(self.pause());
             self.round(monotonic_time().saturating_sub(MARGIN.as_nanos() as u64));
+            if let Some(bytes) = self.stack_copy.wanted() {
+                self.copy_more(bytes);
+            }
             if last_look.elapsed() >= LIFE_INTERVAL {
                 last_look = Instant::now();
                 if self.target.has_ended() {
@@ -134,6 +129,7 @@ impl Worker {
             }
             if last_scan.elapsed() >= SCAN_INTERVAL {
                 last_scan = Instant::now();
+                self.stack_copy.begin_interval();
                 self.scan();
                 self.tell(state);
             }
@@ -154,7 +150,29 @@ impl Worker {
 
     fn tell(&self, state: &State) {
         let mut notices = state.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        *notices = self.images.notices().to_vec();
+        *notices = [self.images.notices(), &self.notices].concat();
+    }
+
+    /// The time between two rounds.
+    fn pause(&self) -> Duration {
+        // All threads of a CPU together make that many ticks a second there.
+        let full = self.sampler.ring_samples() as f64 / f64::from(self.rate);
+        Duration::from_secs_f64(full / 4.0).clamp(Duration::from_millis(1), LONGEST_ROUND)
+    }
+
+    fn copy_more(&mut self, bytes: u32) {
+        match self.sampler.copy_more(&self.target, bytes, &mut self.waiting) {
+            Ok(()) => self.stack_copy.grow(bytes),
+            Err(error) => {
+                self.stack_copy.keep();
+                // If it ends, that is what is told.
+                if !self.target.has_ended() {
+                    let bytes = self.stack_copy.bytes();
+                    self.notices
+                        .push(format!("no more than {bytes} bytes of each stack are copied: {error}"));
+                }
+            }
+        }
     }
 
     fn scan(&mut self) {
@@ -171,7 +189,7 @@ impl Worker {
         let ready = self.waiting.partition_point(|event| event.time <= horizon);
         let mut events: VecDeque<Event> = self.waiting.drain(..ready).collect();
         while let Some(event) = events.pop_front() {
-            // Children of the target are sampled until they begin a program of their own.
+            // Before Linux 5.13, children of the target are sampled until they begin a program of their own.
             if event.process == self.target.pid() {
                 self.event(event, &events);
             }
@@ -187,7 +205,7 @@ impl Worker {
                 let channel = self.channel(self.target.pid());
                 channel.counters.count(Fate::Lost(LossCause::RingFull), count, weight);
             }
-            EventKind::Started(_) => {}
+            EventKind::Started { .. } => {}
             EventKind::Ended => _ = self.channels.remove(&event.thread),
             EventKind::Replaced => self.is_replaced = true,
         }
@@ -257,8 +275,7 @@ impl Worker {
         self.words.extend(words.iter().map(|word| usize::from_ne_bytes(*word)));
         let missed = Cell::new(None);
         let memory = SampledMemory::new(registers.sp, &self.words, &self.images, &missed);
-        let is_cut = tick.stack.len() >= self.stack_bytes;
-        let sampled = Sampled { memory: &memory, table, is_cut, missed: &missed };
+        let sampled = Sampled { memory: &memory, table, is_cut: tick.is_cut, missed: &missed };
 
         let mut record = channel.ring.begin();
         let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
@@ -274,6 +291,7 @@ impl Worker {
         };
         let (host, limit) = (&mut self.host, self.frame_limit);
         let end = walk::walk::<Native, _, _>(registers, &sampled, host, self.with_host, limit, &mut visit);
+        self.stack_copy.count(end != WalkEnd::EntryTrampoline && sampled.is_beyond_copy());
         if let Some(cause) = LossCause::of_walk(end) {
             return Fate::Lost(cause);
         }

@@ -1,0 +1,92 @@
+//! Which processes are sampled, and that no tick counts twice while more of the stack begins to be copied.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// A shell that is ended with the test.
+struct Shell(Child);
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Shell {
+    fn start(script: &str) -> Self {
+        let mut command = Command::new("sh");
+        Self(command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn target(&self) -> Target {
+        Target::open(self.0.id().cast_signed()).unwrap()
+    }
+}
+
+/// CPU time that a process has taken, in the kernel's ticks of 10 ms.
+fn cpu_ticks(process: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+fn wait_for_cpu_ticks(process: i32, ticks: u64) {
+    let until = cpu_ticks(process) + ticks;
+    while cpu_ticks(process) < until {
+        std::thread::yield_now();
+    }
+}
+
+fn ticks(events: &[Event]) -> impl Iterator<Item = (&Event, &Tick)> {
+    events.iter().filter_map(|event| match &event.kind {
+        EventKind::Tick(tick) => Some((event, tick)),
+        _ => None,
+    })
+}
+
+/// It once was that children of the target were sampled, to be thrown away.
+#[test]
+fn a_forked_child_is_not_sampled() {
+    let mut shell = Shell::start("read line; (while :; do :; done) & echo $!; while :; do :; done");
+    let target = shell.target();
+    let sampler = Sampler::open(&target, &[], 997, 8 << 10, 32 << 10).unwrap();
+    drop(shell.0.stdin.take());
+    let mut line = String::new();
+    BufReader::new(shell.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let child = line.trim().parse().unwrap();
+    wait_for_cpu_ticks(child, 10);
+    wait_for_cpu_ticks(target.pid(), 10);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let mut events = Vec::new();
+    sampler.drain(&mut events);
+    assert!(ticks(&events).count() > 50);
+    assert!(ticks(&events).all(|(event, _)| event.process == target.pid()));
+}
+
+/// Former and new events sample at the same time for 200 ms.
+#[test]
+fn no_tick_counts_twice_while_more_begins_to_be_copied() {
+    let shell = Shell::start("while :; do :; done");
+    let target = shell.target();
+    let mut sampler = Sampler::open(&target, &[], 997, 1 << 10, 32 << 10).unwrap();
+    let before = cpu_ticks(target.pid());
+    let mut events = Vec::new();
+    wait_for_cpu_ticks(target.pid(), 20);
+    let former = sampler.open_again(&target, 2 << 10, &mut events).unwrap();
+    wait_for_cpu_ticks(target.pid(), 20);
+    sampler.count_from_now(former, 2 << 10);
+    wait_for_cpu_ticks(target.pid(), 20);
+    sampler.stop();
+    let taken = (cpu_ticks(target.pid()) - before) * 10_000_000;
+    sampler.drain(&mut events);
+    let counted: u64 = ticks(&events).map(|(_, tick)| tick.weight).sum();
+    // A tick of the kernel at each end, and one of ours.
+    assert!(counted.abs_diff(taken) <= 30_000_000, "{counted} of {taken} ns");
+    let lengths: Vec<usize> = ticks(&events).map(|(_, tick)| tick.stack.len()).collect();
+    assert_eq!((lengths.iter().min(), lengths.iter().max()), (Some(&(1 << 10)), Some(&(2 << 10))));
+    assert!(ticks(&events).all(|(_, tick)| tick.is_cut));
+}
