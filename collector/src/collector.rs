@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use flamewalk_profile::{Labels, Metadata, Profile, ProfileError, Statistics};
@@ -67,11 +67,11 @@ pub enum Extent {
 #[error("the collector thread has panicked; its samples are lost")]
 pub struct CollectorGone;
 
-/// Makes a profile's metadata once all rings are drained.
-pub(crate) type Describe = Box<dyn FnOnce() -> Metadata + Send>;
+/// Makes a profile's metadata once all rings are drained, and is told when that was.
+pub(crate) type Describe = Box<dyn FnOnce(Instant) -> Metadata + Send>;
 
 pub(crate) enum Message {
-    Open(u64, Sender<()>),
+    Open(u64, Sender<Instant>),
     Close(u64),
     Snapshot(u64, Describe, Sampling, Extent, Sender<Result<Profile, ProfileError>>),
     Statistics(u64, Sender<Statistics>),
@@ -135,8 +135,8 @@ impl Collector {
     pub fn open(self: &Arc<Self>) -> Result<Window, CollectorGone> {
         // Only has to be another one each time.
         let number = self.windows.fetch_add(1, Ordering::Relaxed);
-        self.ask(|reply| Message::Open(number, reply))?;
-        Ok(Window::new(Arc::clone(self), number))
+        let opened = self.ask(|reply| Message::Open(number, reply))?;
+        Ok(Window::new(Arc::clone(self), number, opened))
     }
 
     /// Sends a message that has an answer, and waits for it.

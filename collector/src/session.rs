@@ -158,16 +158,21 @@ impl Session {
         match message {
             Message::Open(number, reply) => {
                 self.drain();
-                self.windows.insert(number, self.begin(&self.totals()));
-                let _ = reply.send(());
+                let (opened, time) = (Instant::now(), monotonic_time());
+                self.windows.insert(number, self.begin(time, &self.totals()));
+                let _ = reply.send(opened);
             }
             Message::Close(number) => drop(self.windows.remove(&number)),
             Message::Snapshot(number, describe, sampling, extent, reply) => {
                 self.drain();
-                let metadata = describe();
+                let (metadata, time, totals) = (describe(Instant::now()), monotonic_time(), self.totals());
                 // There is one for as long as its handle lives.
                 if let Some(mut window) = self.windows.remove(&number) {
-                    let _ = reply.send(self.snapshot(&mut window, metadata, sampling, &extent));
+                    let profile = self.snapshot(&window, metadata, sampling, &extent, &totals);
+                    if extent == Extent::Rest && profile.is_ok() {
+                        window = self.begin(time, &totals);
+                    }
+                    let _ = reply.send(profile);
                     self.windows.insert(number, window);
                 }
             }
@@ -246,17 +251,18 @@ impl Session {
         }
     }
 
-    /// A window of what happens after these totals.
-    fn begin(&self, totals: &Totals) -> Collected {
-        Collected::begin(&self.options, monotonic_time(), totals.settled(self.drained))
+    /// A window of what happens from `time` on, in nanoseconds of `CLOCK_MONOTONIC`, and after these totals.
+    fn begin(&self, time: u64, totals: &Totals) -> Collected {
+        Collected::begin(&self.options, time, totals.settled(self.drained))
     }
 
     fn snapshot(
         &mut self,
-        window: &mut Collected,
+        window: &Collected,
         metadata: Metadata,
         sampling: Sampling,
         extent: &Extent,
+        totals: &Totals,
     ) -> Result<Profile, ProfileError> {
         let mut profile = Profile::new(metadata);
         profile.metadata.slice = Some(Duration::from_nanos(window.aggregator.slices.length()));
@@ -286,11 +292,7 @@ impl Session {
         }
         profile.metadata.notices.extend(self.labels.table().notices());
         profile.metadata.notices.extend_from_slice(self.host.notices());
-        let totals = self.totals();
-        profile.metadata.statistics = self.statistics(window, sampling, &totals);
-        if *extent == Extent::Rest {
-            *window = self.begin(&totals);
-        }
+        profile.metadata.statistics = self.statistics(window, sampling, totals);
         Ok(profile)
     }
 

@@ -1,6 +1,7 @@
 //! A window: what is sampled from its opening on, with a profile and statistics of its own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use flamewalk_handler::statistics::LossCause;
 use flamewalk_handler::walk::WalkEnd;
@@ -15,17 +16,23 @@ use crate::totals::{Totals, difference, sum};
 pub struct Window {
     collector: Arc<Collector>,
     number: u64,
+    opened: Instant,
 }
 
 impl Window {
     /// Of a window that the collector's thread knows by this number.
-    pub(crate) fn new(collector: Arc<Collector>, number: u64) -> Self {
-        Self { collector, number }
+    pub(crate) fn new(collector: Arc<Collector>, number: u64, opened: Instant) -> Self {
+        Self { collector, number, opened }
+    }
+
+    /// When it began: no sample in it is older. Slices of time are counted from here, or from the last [`Extent::Rest`].
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Drains all rings and makes a profile of what was collected. `describe` is called between the two, on the
-    /// collector's thread: no sample of an ongoing window is younger than the time that it sees. It makes the profile's
-    /// metadata, in which the length of the slices of time, the statistics and the symbolizer's notices are filled in.
+    /// collector's thread, and told when the rings had been drained: no sample is younger, and none of what follows an
+    /// [`Extent::Rest`] is older. It makes the profile's metadata, in which the length of the slices of time, the statistics and the symbolizer's notices are filled in.
     /// Symbols are looked up on the collector's thread; the caller waits for it.
     ///
     /// # Errors
@@ -33,7 +40,7 @@ impl Window {
     /// [`CollectorGone`] if the thread has panicked; the inner error if the profile's totals overflow.
     pub fn snapshot(
         &self,
-        describe: impl FnOnce() -> Metadata + Send + 'static,
+        describe: impl FnOnce(Instant) -> Metadata + Send + 'static,
         sampling: Sampling,
         extent: Extent,
     ) -> Result<Result<Profile, ProfileError>, CollectorGone> {

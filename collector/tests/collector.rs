@@ -56,7 +56,7 @@ impl Rig {
 }
 
 fn profile(window: &Window, sampling: Sampling, extent: Extent) -> Profile {
-    let profile = window.snapshot(Metadata::default, sampling, extent).unwrap().unwrap();
+    let profile = window.snapshot(|_| Metadata::default(), sampling, extent).unwrap().unwrap();
     profile.metadata.statistics.check().unwrap();
     assert_eq!(profile.metadata.statistics.delivered, profile.total());
     profile
@@ -245,7 +245,7 @@ fn metadata_is_made_when_all_rings_are_drained() {
     tick(&channel, Fate::Delivered, 1, 0, 10);
     let seen = Arc::new(AtomicBool::new(false));
     let sees = Arc::clone(&seen);
-    let describe = move || {
+    let describe = move |_| {
         sees.store(is_drained.load(Ordering::Relaxed), Ordering::Relaxed);
         Metadata::default()
     };

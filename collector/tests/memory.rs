@@ -76,7 +76,7 @@ fn most_in_use(bound: usize, stack: impl Fn(u64, &mut Vec<usize>)) -> usize {
     let told = window.statistics().unwrap().resources.memory.stacks;
     let has = MEMORY.current_usage() - before;
     assert!(told as usize + BESIDES >= has, "{has} bytes in use, and {told} are told");
-    let profile = window.snapshot(Metadata::default, Sampling::Ended, Extent::All).unwrap().unwrap();
+    let profile = window.snapshot(|_| Metadata::default(), Sampling::Ended, Extent::All).unwrap().unwrap();
     assert_eq!(profile.total(), Tally { samples: SAMPLES, weight: SAMPLES * 10 });
     assert_eq!(profile.metadata.statistics.total_lost(), Tally::default());
     most

@@ -285,7 +285,7 @@ impl Profiler {
     ///
     /// [`Error::NotRunning`]; [`Error::Forked`].
     pub fn take(&self, metadata: Metadata) -> Result<Profile, Error> {
-        self.shared.take(metadata)
+        self.shared.snapshot(None, metadata, Extent::Rest)
     }
 
     /// What became of the ticks so far, and what the profiler takes, without the work of making a profile.

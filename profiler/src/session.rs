@@ -2,7 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use flamewalk_collector::{Channel, Collector, Extent, Sampling};
@@ -41,7 +41,13 @@ pub(crate) struct Session {
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     pub(crate) collected: Arc<flamewalk_collector::Window>,
-    pub(crate) timeline: Timeline,
+    timeline: Arc<Mutex<Timeline>>,
+}
+
+impl Window {
+    pub(crate) fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Session {
@@ -77,9 +83,9 @@ impl Session {
 
     /// Opens a window of what is sampled from now on.
     pub(crate) fn open(&self) -> Result<Window, Error> {
-        // First, so that no sample is older.
-        let timeline = Timeline::begin(self.plan.rate, self.is_paused);
-        Ok(Window { collected: Arc::new(self.collector.open()?), timeline })
+        let collected = Arc::new(self.collector.open()?);
+        let timeline = Timeline::begin(collected.opened(), self.plan.rate, self.is_paused);
+        Ok(Window { collected, timeline: Arc::new(timeline.into()) })
     }
 
     pub(crate) fn note(&mut self, notice: String) {
@@ -132,7 +138,7 @@ impl Session {
 
     pub(crate) fn pause(&mut self, threads: &[Arc<Thread>]) {
         if !std::mem::replace(&mut self.is_paused, true) {
-            self.windows.values_mut().for_each(|window| window.timeline.set_paused(true));
+            self.windows.values().for_each(|window| window.timeline().set_paused(true));
             threads.iter().for_each(|thread| _ = thread.with_armed(|armed| armed.source.stop()));
             self.suspended.iter().for_each(|sampler| sampler.pause());
         }
@@ -141,7 +147,7 @@ impl Session {
     /// Ends the pause, if there is one.
     pub(crate) fn resume(&mut self, threads: &[Arc<Thread>]) {
         if std::mem::take(&mut self.is_paused) {
-            self.windows.values_mut().for_each(|window| window.timeline.set_paused(false));
+            self.windows.values().for_each(|window| window.timeline().set_paused(false));
             self.change(threads, |source| source.start());
             self.suspended.iter().for_each(|sampler| sampler.resume());
         }
@@ -152,7 +158,7 @@ impl Session {
         // Before there are more ticks.
         threads.iter().for_each(|thread| _ = thread.with_armed(|armed| armed.expect(&self.plan)));
         self.collector.follow_expectations();
-        self.windows.values_mut().for_each(|window| window.timeline.set_rate(rate));
+        self.windows.values().for_each(|window| window.timeline().set_rate(rate));
         self.change(threads, |source| source.set_rate(rate));
         self.suspended.iter().for_each(|sampler| sampler.set_rate(rate));
         Ok(())
@@ -176,11 +182,16 @@ impl Session {
         if is_of_all {
             metadata.notices.extend(self.notices.iter().cloned());
         }
-        let timeline = window.timeline.clone();
+        let timeline = Arc::clone(&window.timeline);
         let ended = (sampling == Sampling::Ended).then(Instant::now);
-        let describe = move || {
+        let begins_anew = extent == Extent::Rest;
+        let describe = move |drained: Instant| {
             // What is still going on is sampled until the rings have been drained.
-            timeline.describe(ended.unwrap_or_else(Instant::now), &mut metadata);
+            let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            timeline.describe(ended.unwrap_or(drained), &mut metadata);
+            if begins_anew {
+                timeline.begin_anew(drained);
+            }
             metadata
         };
         let mut profile = window.collected.snapshot(describe, sampling, extent)??;

@@ -152,7 +152,7 @@ impl Shared {
         rate: u32,
         is_possible: impl Fn(&State) -> Result<(), Error>,
     ) -> Result<(MutexGuard<'s, State>, WindowId), Error> {
-        let mut window = loop {
+        let window = loop {
             let Some(session) = &state.session else {
                 let session = Session::begin(self, rate)?;
                 let window = session.open()?;
@@ -177,8 +177,8 @@ impl Shared {
         // There is one, with this window's collector.
         if let Some(session) = &mut state.session {
             // The lock was not held since the window began.
-            window.timeline.set_rate(session.plan.rate);
-            window.timeline.set_paused(session.is_paused);
+            window.timeline().set_rate(session.plan.rate);
+            window.timeline().set_paused(session.is_paused);
             session.windows.insert(id, window);
         }
         Ok((state, id))
@@ -221,17 +221,6 @@ impl Shared {
     ) -> Result<Profile, Error> {
         let (session, window) = self.state()?.window(window)?;
         session.profile(self, &window, metadata, Sampling::Ongoing, extent)
-    }
-
-    /// What was collected since the last time, while sampling goes on.
-    pub(crate) fn take(&self, metadata: Metadata) -> Result<Profile, Error> {
-        let mut state = self.state()?;
-        let (session, window) = state.window(None)?;
-        if let State { session: Some(current), started: Some(id), .. } = &mut *state {
-            current.windows.entry(*id).and_modify(|window| window.timeline.begin_anew());
-        }
-        drop(state);
-        session.profile(self, &window, metadata, Sampling::Ongoing, Extent::Rest)
     }
 
     pub(crate) fn statistics(&self, window: Option<WindowId>) -> Result<Statistics, Error> {

@@ -23,12 +23,11 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// A session that begins now, at `rate` Hz, paused or not.
-    pub(crate) fn begin(rate: u32, is_paused: bool) -> Self {
-        let started = Instant::now();
+    /// A session that began at `started`, at `rate` Hz, paused or not.
+    pub(crate) fn begin(started: Instant, rate: u32, is_paused: bool) -> Self {
         Self {
             started,
-            started_at: SystemTime::now(),
+            started_at: SystemTime::now() - started.elapsed(),
             paused: Duration::ZERO,
             paused_since: is_paused.then_some(started),
             rates: vec![rate],
@@ -37,9 +36,9 @@ impl Timeline {
         }
     }
 
-    /// Goes on as if it began now, in the state and at the rate that it has.
-    pub(crate) fn begin_anew(&mut self) {
-        *self = Self::begin(self.rate, self.paused_since.is_some());
+    /// Goes on as if it had begun at `started`, in the state and at the rate that it has.
+    pub(crate) fn begin_anew(&mut self, started: Instant) {
+        *self = Self::begin(started, self.rate, self.paused_since.is_some());
     }
 
     /// Begins a pause, or ends it; nothing, if it is so already.
@@ -99,7 +98,7 @@ mod tests {
 
     #[test]
     fn pauses_add_up_and_count_while_they_last() {
-        let mut timeline = Timeline::begin(997, false);
+        let mut timeline = Timeline::begin(Instant::now(), 997, false);
         assert_eq!(described(&timeline).paused, None);
         let mut before = Duration::ZERO;
         for _ in 0..3 {
@@ -114,7 +113,7 @@ mod tests {
         }
         timeline.paused += Duration::from_secs(3600);
         timeline.set_paused(true);
-        timeline.begin_anew();
+        timeline.begin_anew(Instant::now());
         assert!(timeline.paused_since.is_some());
         timeline.set_paused(false);
         assert!(described(&timeline).paused.unwrap() < Duration::from_secs(3600), "it did not begin anew");
@@ -122,7 +121,7 @@ mod tests {
 
     #[test]
     fn rates_are_told_in_order_and_not_without_end() {
-        let mut timeline = Timeline::begin(97, false);
+        let mut timeline = Timeline::begin(Instant::now(), 97, false);
         timeline.set_rate(97);
         assert!(described(&timeline).notices.is_empty());
         timeline.set_rate(997);

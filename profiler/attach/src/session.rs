@@ -197,8 +197,8 @@ impl Attachment {
         metadata.notices.extend(notices.iter().cloned());
         drop(notices);
         let started = self.started;
-        let describe = move || {
-            metadata.duration = Some(ended.unwrap_or_else(Instant::now).saturating_duration_since(started));
+        let describe = move |drained: Instant| {
+            metadata.duration = Some(ended.unwrap_or(drained).saturating_duration_since(started));
             metadata
         };
         let sampling = if ended.is_some() { Sampling::Ended } else { Sampling::Ongoing };

@@ -122,7 +122,7 @@ fn feed<'s>(rig: &mut Rig, seconds: u64, mut draw: impl FnMut(&mut Random) -> &'
 }
 
 fn snapshot(rig: &Rig) -> Profile {
-    let profile = rig.window.snapshot(Metadata::default, Sampling::Ended, Extent::All);
+    let profile = rig.window.snapshot(|_| Metadata::default(), Sampling::Ended, Extent::All);
     profile.expect("the collector lives").expect("sums of an hour fit")
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use flamewalk::profile::{Labels, Metadata, Profile};
 use flamewalk::{Error, Profiler, Window};
@@ -92,6 +93,40 @@ fn each_has_what_was_sampled_while_it_was_open() {
         assert_eq!(profile.metadata.statistics.total_lost().samples, 0, "{name}");
         assert_eq!(profile.metadata.notices, Vec::<String>::new(), "{name}");
     }
+}
+
+/// The next profile began when this one was asked for, and this one ended when the collector had got to it: together they
+/// were of more time than there was.
+#[test]
+fn profiles_that_are_taken_follow_each_other() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
+    guest.register(&profiler);
+    let (mut store, run) = guest.instantiate(|| {});
+    profiler.attach(&mut store).unwrap();
+    let begin = Instant::now();
+    profiler.start().unwrap();
+    let done = AtomicBool::new(false);
+    let mut profiles = thread::scope(|scope| {
+        let _done = SetOnDrop(&done);
+        scope.spawn(|| {
+            // The collector is busy.
+            while !done.load(Ordering::Relaxed) {
+                profiler.snapshot(Metadata::default()).unwrap();
+            }
+        });
+        let take = |_| {
+            run.call(&mut store, 1).unwrap();
+            profiler.take(Metadata::default()).unwrap()
+        };
+        (0..200).map(take).collect::<Vec<_>>()
+    });
+    profiles.push(stop(&profiler));
+    let elapsed = begin.elapsed();
+    let together: Duration = profiles.iter().map(|profile| profile.metadata.duration.unwrap()).sum();
+    println!("{together:?} of {elapsed:?}");
+    assert!(together <= elapsed, "{together:?} of {elapsed:?}");
 }
 
 #[test]
