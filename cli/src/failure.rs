@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     #[error("`{}` has no ending that names a format; use {known}", path.display())]
     OutputFormat { path: PathBuf, known: String },
 
+    #[error("`--label` names `{key}` twice, and a store has one value for it")]
+    LabelTwice { key: String },
+
     #[error("`-o -` would mix the profile with {other} on standard output; name a file")]
     StandardOutput { other: &'static str },
 

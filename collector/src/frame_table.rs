@@ -119,7 +119,7 @@ impl FrameTable {
         }
         let notices = symbols::image_notices(registry, image);
         if !notices.is_empty() && self.notices.len() < MAX_NOTICES {
-            self.name_bytes += notices.iter().map(|notice| notice.len() + ALLOCATION_BYTES).sum::<usize>();
+            self.name_bytes += notice_bytes(&notices);
             self.notices.insert(image, notices);
         }
     }
@@ -167,8 +167,9 @@ impl FrameTable {
         kept.notices = self.notices;
         kept.notices.retain(|image, _| images.contains(image));
         // Strings that frames share are counted for each of them here: an upper bound.
-        let bytes = kept.names.values().map(|names| name_bytes(names, |_| true));
-        kept.name_bytes = bytes.sum::<usize>().min(self.name_bytes);
+        let of_names: usize = kept.names.values().map(|names| name_bytes(names, |_| true)).sum();
+        let of_notices: usize = kept.notices.values().map(|notices| notice_bytes(notices)).sum();
+        kept.name_bytes = (of_names + of_notices).min(self.name_bytes);
         (kept, moved)
     }
 
@@ -189,6 +190,11 @@ impl FrameTable {
     fn bytes_besides_frames(&self) -> usize {
         self.last_of_image.allocation_size() + self.names.allocation_size() + self.name_bytes
     }
+}
+
+/// What notices take.
+fn notice_bytes(notices: &[String]) -> usize {
+    notices.iter().map(|notice| notice.len() + ALLOCATION_BYTES).sum()
 }
 
 /// What names take: `is_new` tells whether a string is not counted elsewhere.

@@ -33,20 +33,22 @@ const CUTS: [Cut; 5] = [
 const SPARED_ORIGINS: usize = 8;
 
 impl Aggregator {
-    /// Merges the rarest stacks until the aggregate takes no more than half of what it may.
+    /// Merges the rarest stacks until the aggregate takes so much less than it may that its tables can grow again.
     pub(crate) fn merge_rarest(&mut self) {
         self.last = LastStack::default();
-        if self.origin_bytes() > self.bytes() / 2 {
+        let wanted = self.asked_bytes / 5 * 2;
+        if self.bytes() > wanted && self.origin_bytes() > self.bytes() / 2 {
             self.forget_origins();
         }
         for cut in CUTS {
-            if self.bytes() <= self.asked_bytes / 2 {
+            if self.bytes() <= wanted {
                 break;
             }
             self.cut(cut);
         }
-        // If even that was not enough, it is not tried again for each sample.
-        self.max_bytes = self.asked_bytes.max(self.bytes().saturating_mul(2));
+        // If even that was not enough, it is not tried again for each sample. A table that grows is there twice for a moment,
+        // and half as large again.
+        self.max_bytes = self.asked_bytes.max(self.bytes().saturating_mul(5) / 2);
     }
 
     /// How much of [`Aggregator::bytes`] says where and when samples were taken: all sums but one for each stack.

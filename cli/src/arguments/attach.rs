@@ -28,7 +28,7 @@ const FROM_OUTSIDE: [&str; 7] =
 
 /// Profile a running program that embeds Wasmtime.
 ///
-/// The program needs no preparation: it is neither restarted nor stopped, and any recent version of Wasmtime will do. From
+/// The program needs no preparation: it is neither restarted nor stopped, and any version of Wasmtime from 14 on will do. From
 /// outside, CPU time is sampled. A program that has flamewalk inside and offers profiles (flamewalk_serve::Server::offer)
 /// is asked for them instead: it knows labels and imports, too. The hottest functions are listed on standard error
 /// afterwards. Without -d, Ctrl-C ends it.
@@ -56,7 +56,8 @@ pub(crate) struct Attach {
     #[arg(long)]
     pub(crate) outside: bool,
 
-    /// Profile stores with this label only, which are known inside; may be given several times, and then all of them
+    /// Profile stores with this label only, from inside; may be given several times with other keys, and then stores with all
+    /// of them
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label, conflicts_with_all = FROM_OUTSIDE)]
     pub(crate) labels: Vec<(String, String)>,
 
@@ -90,7 +91,7 @@ pub(crate) struct Attach {
     #[arg(long)]
     pub(crate) wait: bool,
 
-    /// Show the hottest functions on the terminal while sampling, anew each second
+    /// Show the hottest functions on the terminal while sampling, anew each second; --rows is how many
     #[arg(long = "top")]
     pub(crate) live: bool,
 

@@ -68,6 +68,14 @@ impl Inside {
         let target = Target { process, socket, command: command(process) };
         let mut ask = Ask::default();
         ask.rate = arguments.rate;
+        if let Some((key, _)) = arguments
+            .labels
+            .iter()
+            .enumerate()
+            .find_map(|(index, label)| arguments.labels[..index].iter().find(|(key, _)| *key == label.0))
+        {
+            return Err(Failure::LabelTwice { key: key.clone() });
+        }
         ask.labels = arguments.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         ask.patience = Some(PATIENCE);
         let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));

@@ -168,6 +168,8 @@ fn a_program_that_offers_profiles_is_asked_for_them() {
     // Outside nobody knows of labels.
     let (folded, _) = running.profile(&["-d", "1", "--freq", "499", "--inside", "--label", "tenant=acme"]);
     assert!(has_work_of(&folded, "acme") && !has_work_of(&folded, "globex"), "{folded:?}");
+    let twice = running.refusal(&["--label", "tenant=acme", "--label", "tenant=globex"]);
+    assert!(twice.contains("`--label` names `tenant` twice"), "{twice}");
     let nobody = running.refusal(&["--label", "tenant=nobody"]);
     assert!(nobody.contains("no guest with these labels ran"), "{nobody}");
 

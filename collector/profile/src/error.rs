@@ -77,13 +77,13 @@ pub enum ProfileError {
         /// What is wrong, and where.
         reason: String,
     },
-    /// A file of a newer version of the native format.
-    #[error("the file has version {found} of the format, and this program reads up to version {newest}")]
+    /// A file of another version of the native format.
+    #[error("the file has version {found} of the format, and this program reads version {read}")]
     Version {
         /// The file's version.
         found: u16,
-        /// The newest version that can be read.
-        newest: u16,
+        /// The version that can be read.
+        read: u16,
     },
     /// A file that breaks the rules of its format.
     #[error("malformed {format} file: {reason}")]

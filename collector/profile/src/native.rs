@@ -28,8 +28,9 @@ use crate::{Format, Profile, ProfileError, gzip};
 /// How every file starts.
 pub(crate) const MAGIC: &[u8; 12] = b"\xf5flamewalk\r\n";
 
-/// The version that is written, and the newest that is read.
-const VERSION: u16 = 1;
+/// The version that is written, and the only one that is read. In the first one bodies had other hashes, by which no function
+/// would be found again.
+const VERSION: u16 = 2;
 
 /// Writes `profile`. Equal profiles give equal bytes.
 ///
@@ -46,7 +47,7 @@ pub fn write(profile: &Profile, mut output: impl Write) -> Result<(), ProfileErr
 /// Reads a file. The result equals the profile that was written, down to the ids.
 ///
 /// # Errors
-/// [`ProfileError::UnknownContent`] if the bytes are no such file; [`ProfileError::Version`] if it is of a newer
+/// [`ProfileError::UnknownContent`] if the bytes are no such file; [`ProfileError::Version`] if it is of another
 /// version; [`ProfileError::Gzip`], [`ProfileError::Malformed`], [`ProfileError::Index`] or
 /// [`ProfileError::Overflow`] if it is damaged; [`ProfileError::TooLarge`] if it would take too much memory.
 pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
@@ -56,7 +57,7 @@ pub fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
     };
     let version = u16::from_le_bytes(*version);
     if version != VERSION {
-        return Err(ProfileError::Version { found: version, newest: VERSION });
+        return Err(ProfileError::Version { found: version, read: VERSION });
     }
     let content = gzip::unpack(packed)?;
     let mut parts = parts::Parts(&content);

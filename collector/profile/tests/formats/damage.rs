@@ -220,5 +220,5 @@ fn a_gzip_bomb_is_refused() {
 fn a_newer_version_is_named() {
     let mut bytes = written(&Profile::default(), Format::Native);
     bytes[12] = 9;
-    assert!(matches!(format::read(&bytes), Err(ProfileError::Version { found: 9, newest: 1 })));
+    assert!(matches!(format::read(&bytes), Err(ProfileError::Version { found: 9, read: 2 })));
 }
