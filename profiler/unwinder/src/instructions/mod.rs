@@ -8,6 +8,7 @@
 //! This allocates, and takes some tenths of a millisecond for an address that it sees the first time. It is for those who
 //! look at a process from outside, and no part of what a signal handler may call.
 
+mod callees;
 mod calls;
 mod machine;
 mod paths;
