@@ -59,7 +59,7 @@ impl HostObjects {
         HostCode::new(objects)
     }
 
-    /// Whether the objects still can be written to just where they could when they were loaded.
+    /// Whether the objects are read-only just where they were when they were loaded.
     pub(crate) fn are_as_loaded(&self, mappings: &[Mapping]) -> bool {
         self.read_only == self.read_only_mappings(mappings)
     }
@@ -157,7 +157,7 @@ impl TargetCode {
     /// Bytes that the next chunk has, too: more than any instruction, which can lie across.
     const OVERLAP: usize = 16;
 
-    /// The code that was loaded last.
+    /// The code of `objects`, which were loaded as `host`.
     pub(crate) fn new(target: Arc<Target>, host: &HostCode, objects: &HostObjects) -> Self {
         let code = host.objects().iter().flat_map(|object| object.code.clone()).collect();
         Self { target, code, read_only: objects.read_only.clone(), chunks: HashMap::new() }
@@ -203,6 +203,12 @@ mod tests {
         code.read_only(address, &mut word).map(|()| u64::from_le_bytes(word))
     }
 
+    fn own_process() -> (Arc<Target>, Vec<Mapping>) {
+        let target = Arc::new(Target::open(std::process::id() as i32).unwrap());
+        let mappings = target.mappings().unwrap();
+        (target, mappings)
+    }
+
     fn load(objects: &mut HostObjects, target: &Arc<Target>, mappings: &[Mapping]) -> TargetCode {
         let host = objects.load(target, mappings);
         TargetCode::new(Arc::clone(target), &host, objects)
@@ -211,8 +217,7 @@ mod tests {
     /// What a variable held when it was looked at was taken for what a call through it had called.
     #[test]
     fn what_can_be_written_to_is_not_read() {
-        let target = Arc::new(Target::open(std::process::id() as i32).unwrap());
-        let mappings = target.mappings().unwrap();
+        let (target, mappings) = own_process();
         let mut code = load(&mut HostObjects::default(), &target, &mappings);
         assert_eq!(word(&mut code, address_of(&POINTER)), Some(address_of(&VARIABLE)));
         assert_eq!(word(&mut code, address_of(&VARIABLE)), None);
@@ -221,8 +226,7 @@ mod tests {
 
     #[test]
     fn a_table_can_be_read_to_the_end_of_its_mapping() {
-        let target = Arc::new(Target::open(std::process::id() as i32).unwrap());
-        let mappings = target.mappings().unwrap();
+        let (target, mappings) = own_process();
         let mut code = load(&mut HostObjects::default(), &target, &mappings);
         let end = code.read_only.first().unwrap().end as u64;
         assert_eq!(code.read_only(end - 4, &mut [0; 4]), Some(()));
@@ -231,8 +235,7 @@ mod tests {
 
     #[test]
     fn pointers_are_read_once_the_loader_has_made_them_read_only() {
-        let target = Arc::new(Target::open(std::process::id() as i32).unwrap());
-        let loaded = target.mappings().unwrap();
+        let (target, loaded) = own_process();
         let pointer = address_of(&POINTER);
         let mut loading = loaded.clone();
         let mapping = loading.iter_mut().find(|mapping| mapping.range.contains(&(pointer as usize))).unwrap();

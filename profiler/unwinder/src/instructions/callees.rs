@@ -13,8 +13,8 @@ use super::ways::{Code, Ways};
 
 /// Instructions that are followed at most of one function.
 const MOST_OF_FUNCTION: usize = 1000;
-/// Instructions that are followed at most for all answers of an inquiry together. In the libraries that the tests are tried with
-/// no rule takes more than about half of them.
+/// Instructions that are followed at most for all answers of an inquiry together. In Wasmtime's C library of versions 25 and 36
+/// none of 60,000 rules each is another one with 20 times as many; a quarter is not enough for all of them.
 const MOST_OF_INQUIRY: usize = 20_000;
 /// Functions that are remembered at most when an inquiry begins.
 const MOST_REMEMBERED: usize = 1 << 16;

@@ -1,11 +1,11 @@
-//! A process that has loaded a library, as code to unwind by.
+//! A process that has loaded a library, as code to unwind by; and the libraries that are tried.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use flamewalk_unwinder::instructions::Code;
@@ -94,4 +94,23 @@ impl Code for ProcessCode<'_> {
         let is_inside = buffer.len() as u64 <= range.end - address;
         is_inside.then(|| self.process.memory.read_exact_at(buffer, address).unwrap())
     }
+}
+
+/// The libraries that every test process of Python's has.
+pub(crate) fn libraries() -> Vec<PathBuf> {
+    if let Ok(chosen) = std::env::var("FLAMEWALK_UNWIND_LIBRARIES") {
+        return chosen.split(':').map(PathBuf::from).collect();
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5).map(PathBuf::from));
+    let is_library =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
+    let mut libraries: Vec<PathBuf> = paths.filter(is_library).collect();
+    libraries.dedup();
+    libraries
+}
+
+/// So many cases of each library, unless it is said otherwise.
+pub(crate) fn cases(otherwise: usize) -> usize {
+    std::env::var("FLAMEWALK_UNWIND_CASES").map_or(otherwise, |cases| cases.parse().unwrap())
 }

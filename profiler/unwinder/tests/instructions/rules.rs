@@ -1,6 +1,6 @@
 //! Functions of a few instructions, and the rules that follow from them.
 
-use flamewalk_unwinder::instructions::{Code, FrameRule, NoRule, Paths, StackPlace};
+use flamewalk_unwinder::instructions::{FrameRule, NoRule, Paths, StackPlace};
 
 use crate::hostile::Bytes;
 
@@ -145,52 +145,4 @@ fn a_function_returns_only_if_the_last_one_of_a_long_chain_does() {
         let rule = paths.rule(&mut Bytes { start: START, bytes: &code }, pc, true);
         assert_eq!(rule, Err(NoRule::NoReturn), "{index}");
     }
-}
-
-/// Code that counts how often an instruction is asked for.
-struct Counted<'a> {
-    code: Bytes<'a>,
-    instructions: usize,
-}
-
-impl Code for Counted<'_> {
-    fn bytes(&mut self, address: u64) -> &[u8] {
-        self.instructions += 1;
-        self.code.bytes(address)
-    }
-
-    fn read_only(&mut self, address: u64, buffer: &mut [u8]) -> Option<()> {
-        self.code.read_only(address, buffer)
-    }
-}
-
-/// A rule took as long as it takes to follow all functions that are called, and those that they call, and so on.
-#[test]
-fn what_a_rule_costs_is_bounded() {
-    /// What `Paths` follows at most: 2,000 itself and 20,000 of what is called.
-    const MOST: usize = 22_000;
-    const FUNCTIONS: usize = 100;
-    const SIZE: usize = 902;
-    // Functions that end in a trap: nop; …; ud2
-    let mut code = [vec![0x90; SIZE - 2], vec![0x0f, 0x0b]].concat().repeat(FUNCTIONS);
-    let caller = START + code.len() as u64;
-    // The caller: push rax; and for each function: je +5; call; and behind the last call, over which no jump leads: pop rcx; ret
-    code.push(0x50);
-    for index in 0..FUNCTIONS {
-        if index + 1 < FUNCTIONS {
-            code.extend([0x74, 0x05]);
-        }
-        let distance = (index * SIZE) as i32 - (code.len() + 5) as i32;
-        code.push(0xe8);
-        code.extend(distance.to_le_bytes());
-    }
-    let last_return_address = START + code.len() as u64;
-    code.extend([0x59, 0xc3]);
-    let mut counted = Counted { code: Bytes { start: START, bytes: &code }, instructions: 0 };
-    let mut paths = Paths::default();
-    _ = paths.rule(&mut counted, caller, false);
-    assert!(counted.instructions <= MOST, "{}", counted.instructions);
-    // That a function was not looked into says nothing about it: the last one does not return.
-    let rule = paths.rule(&mut counted, last_return_address, true);
-    assert_eq!(rule, Err(NoRule::NoReturn));
 }
