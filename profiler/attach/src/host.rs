@@ -4,7 +4,7 @@
 //! Symbols are read later from the file, as the target's own mount namespace names it, if it is still the same file.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ pub(crate) struct HostObjects {
     /// By the address of its first byte, with the path that tells whether it is still the same; `None` for a mapping that is no
     /// object.
     known: HashMap<(usize, Option<PathBuf>), Option<Loaded>>,
+    /// Where the objects' files are mapped and cannot be written to. The loader makes it so for pointers once it has put them
+    /// there.
+    read_only: Vec<Range<usize>>,
 }
 
 impl HostObjects {
@@ -52,7 +55,21 @@ impl HostObjects {
             known.insert(key, object);
         }
         self.known = known;
+        self.read_only = self.read_only_mappings(mappings);
         HostCode::new(objects)
+    }
+
+    /// Whether the objects are read-only just where they were when they were loaded.
+    pub(crate) fn are_as_loaded(&self, mappings: &[Mapping]) -> bool {
+        self.read_only == self.read_only_mappings(mappings)
+    }
+
+    fn read_only_mappings(&self, mappings: &[Mapping]) -> Vec<Range<usize>> {
+        let objects = self.known.iter().filter(|(_, loaded)| loaded.is_some());
+        let paths: HashSet<&PathBuf> = objects.filter_map(|((_, path), _)| path.as_ref()).collect();
+        let is_object = |mapping: &&Mapping| mapping.path.as_ref().is_some_and(|path| paths.contains(path));
+        let read_only = mappings.iter().filter(is_object).filter(|mapping| !mapping.is_writable);
+        read_only.map(|mapping| mapping.range.clone()).collect()
     }
 }
 
@@ -129,6 +146,7 @@ pub(crate) fn page_size() -> usize {
 pub(crate) struct TargetCode {
     target: Arc<Target>,
     code: Vec<Range<usize>>,
+    read_only: Vec<Range<usize>>,
     /// By their first address.
     chunks: HashMap<usize, Vec<u8>>,
 }
@@ -139,9 +157,10 @@ impl TargetCode {
     /// Bytes that the next chunk has, too: more than any instruction, which can lie across.
     const OVERLAP: usize = 16;
 
-    pub(crate) fn new(target: Arc<Target>, host: &HostCode) -> Self {
+    /// The code of `objects`, which were loaded as `host`.
+    pub(crate) fn new(target: Arc<Target>, host: &HostCode, objects: &HostObjects) -> Self {
         let code = host.objects().iter().flat_map(|object| object.code.clone()).collect();
-        Self { target, code, chunks: HashMap::new() }
+        Self { target, code, read_only: objects.read_only.clone(), chunks: HashMap::new() }
     }
 }
 
@@ -157,9 +176,77 @@ impl Code for TargetCode {
         chunk.get(address - start..).unwrap_or(&[])
     }
 
-    fn pointer(&mut self, address: u64) -> Option<u64> {
-        let mut word = [0; size_of::<u64>()];
-        self.target.read(usize::try_from(address).ok()?, &mut word).ok()?;
-        Some(u64::from_le_bytes(word))
+    fn read_only(&mut self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        let start = usize::try_from(address).ok()?;
+        let end = start.checked_add(buffer.len())?;
+        self.read_only.iter().find(|range| range.start <= start && end <= range.end)?;
+        self.target.read(start, buffer).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    static VARIABLE: AtomicU64 = AtomicU64::new(0x1234_5678);
+    /// The loader writes it, and makes it read-only then.
+    static POINTER: &AtomicU64 = &VARIABLE;
+
+    fn address_of<T>(place: &'static T) -> u64 {
+        std::ptr::from_ref(place).addr() as u64
+    }
+
+    fn word(code: &mut TargetCode, address: u64) -> Option<u64> {
+        let mut word = [0; 8];
+        code.read_only(address, &mut word).map(|()| u64::from_le_bytes(word))
+    }
+
+    fn own_process() -> (Arc<Target>, Vec<Mapping>) {
+        let target = Arc::new(Target::open(std::process::id() as i32).unwrap());
+        let mappings = target.mappings().unwrap();
+        (target, mappings)
+    }
+
+    fn load(objects: &mut HostObjects, target: &Arc<Target>, mappings: &[Mapping]) -> TargetCode {
+        let host = objects.load(target, mappings);
+        TargetCode::new(Arc::clone(target), &host, objects)
+    }
+
+    /// What a variable held when it was looked at was taken for what a call through it had called.
+    #[test]
+    fn what_can_be_written_to_is_not_read() {
+        let (target, mappings) = own_process();
+        let mut code = load(&mut HostObjects::default(), &target, &mappings);
+        assert_eq!(word(&mut code, address_of(&POINTER)), Some(address_of(&VARIABLE)));
+        assert_eq!(word(&mut code, address_of(&VARIABLE)), None);
+        assert_eq!(word(&mut code, u64::MAX - 3), None);
+    }
+
+    #[test]
+    fn a_table_can_be_read_to_the_end_of_its_mapping() {
+        let (target, mappings) = own_process();
+        let mut code = load(&mut HostObjects::default(), &target, &mappings);
+        let end = code.read_only.first().unwrap().end as u64;
+        assert_eq!(code.read_only(end - 4, &mut [0; 4]), Some(()));
+        assert_eq!(code.read_only(end - 3, &mut [0; 4]), None);
+    }
+
+    #[test]
+    fn pointers_are_read_once_the_loader_has_made_them_read_only() {
+        let (target, loaded) = own_process();
+        let pointer = address_of(&POINTER);
+        let mut loading = loaded.clone();
+        let mapping = loading.iter_mut().find(|mapping| mapping.range.contains(&(pointer as usize))).unwrap();
+        mapping.is_writable = true;
+        let mut objects = HostObjects::default();
+        let mut code = load(&mut objects, &target, &loading);
+        assert_eq!(word(&mut code, pointer), None);
+        assert!(objects.are_as_loaded(&loading));
+        assert!(!objects.are_as_loaded(&loaded));
+        let mut code = load(&mut objects, &target, &loaded);
+        assert_eq!(word(&mut code, pointer), Some(address_of(&VARIABLE)));
+        assert!(objects.are_as_loaded(&loaded));
     }
 }

@@ -35,6 +35,7 @@ pub(crate) struct Target {
 pub(crate) struct Mapping {
     pub(crate) range: Range<usize>,
     pub(crate) is_executable: bool,
+    pub(crate) is_writable: bool,
     pub(crate) offset: u64,
     /// The file, as the process's own mount namespace names it.
     pub(crate) path: Option<PathBuf>,
@@ -129,6 +130,7 @@ impl Target {
             Some(Mapping {
                 range: usize::try_from(map.address.0).ok()?..usize::try_from(map.address.1).ok()?,
                 is_executable: map.perms.contains(MMPermissions::EXECUTE),
+                is_writable: map.perms.contains(MMPermissions::WRITE),
                 offset: map.offset,
                 is_vdso: map.pathname == MMapPath::Vdso,
                 path: match map.pathname {

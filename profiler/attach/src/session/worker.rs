@@ -78,8 +78,8 @@ pub(super) struct Worker {
     notices: Vec<String>,
 }
 
-fn host_frames(target: &Arc<Target>, code: HostCode) -> InstructionFrames<TargetCode> {
-    let instructions = TargetCode::new(Arc::clone(target), &code);
+fn host_frames(target: &Arc<Target>, code: HostCode, objects: &HostObjects) -> InstructionFrames<TargetCode> {
+    let instructions = TargetCode::new(Arc::clone(target), &code, objects);
     InstructionFrames::new(HostFrames::new(Arc::new(code)), instructions)
 }
 
@@ -87,7 +87,7 @@ impl Worker {
     pub(super) fn new(parts: Parts, collector: Arc<Collector>, options: &Options) -> Self {
         let Parts { target, sampler, images, registry, host_objects, host } = parts;
         let target = Arc::new(target);
-        let host = host_frames(&target, host);
+        let host = host_frames(&target, host, &host_objects);
         let reader = Arc::<Reader>::default();
         registry.handlers().add_reader(Arc::clone(&reader));
         Self {
@@ -179,7 +179,16 @@ impl Worker {
         let now = monotonic_time();
         if let Ok(mappings) = self.target.mappings() {
             self.images.scan(&self.target, &mappings, now);
+            // What a library's pointers lead to is not known before the loader has made them read-only.
+            if !self.host_objects.are_as_loaded(&mappings) {
+                self.load_host(&mappings);
+            }
         }
+    }
+
+    fn load_host(&mut self, mappings: &[Mapping]) {
+        let code = self.host_objects.load(&self.target, mappings);
+        self.host = host_frames(&self.target, code, &self.host_objects);
     }
 
     /// Looks at all events up to a time.
@@ -223,8 +232,7 @@ impl Worker {
         let Some(mapping) = before.iter().find(is_at) else { return };
         let Some(read) = self.images.read(&self.target, mapping) else {
             if mapping.path.is_some() {
-                let code = self.host_objects.load(&self.target, &before);
-                self.host = host_frames(&self.target, code);
+                self.load_host(&before);
             }
             return;
         };

@@ -34,21 +34,22 @@ pub(super) fn is_possible(code: &mut impl Code, return_address: u64, pc: u64, de
     })
 }
 
-/// Whether a function leads to `pc` with the stack as deep; also if not all of its ways can be followed.
+/// Whether a function leads to `pc` with the stack as deep; also if not all of its ways can be followed and none of the others
+/// comes to `pc`.
 fn leads_to(code: &mut impl Code, function: u64, pc: u64, depth: i64) -> bool {
     let mut ways = Ways::new(function, Machine::new(false), MOST_INSTRUCTIONS);
+    let mut comes_to_pc = false;
     loop {
         ways.follow(code);
-        let mut found = ways.stack_pointers_at(pc).peekable();
-        if found.peek().is_some() {
-            return found.any(|stack_pointer| {
-                stack_pointer.is_none_or(|top| top.base != STACK_POINTER || top.offset == -depth)
-            });
+        for stack_pointer in ways.stack_pointers_at(pc) {
+            if stack_pointer.is_none_or(|top| top.base != STACK_POINTER || top.offset == -depth) {
+                return true;
+            }
+            comes_to_pc = true;
         }
-        drop(found);
         // What calls do not return is of no interest: nothing is believed that lies behind them alone.
         if !ways.cross_calls(|_| true) {
-            return ways.is_cut;
+            return ways.is_cut && !comes_to_pc;
         }
     }
 }

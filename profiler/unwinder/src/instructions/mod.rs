@@ -5,9 +5,21 @@
 //! checked on the way: a return address lies behind a call, and where the function that this calls is known, it has to lead
 //! to where the frame is, with the stack as deep as it is. What is not certain is said to be unknown.
 //!
-//! This allocates, and takes some tenths of a millisecond for an address that it sees the first time. It is for those who
-//! look at a process from outside, and no part of what a signal handler may call.
+//! # Cost
+//!
+//! This allocates. It is for those who look at a process from outside, and no part of what a signal handler may call.
+//!
+//! What is found is remembered. A rule for an address that was not seen before follows some 180 instructions on average in
+//! Wasmtime's C library of versions 25 and 36, which takes 40 µs; one in a thousand follows more than 2,000, for a
+//! millisecond, and the longest of 119,000 some 12,000, for 7 to 10 ms on a machine with other work. None follows more than
+//! 22,000. Whether the found return address can be right takes 2,000 more at most.
+//!
+//! ```text
+//! FLAMEWALK_UNWIND_CASES=60000 FLAMEWALK_UNWIND_LIBRARIES=/path/to/_libwasmtime.so \
+//!     cargo test --workspace --test instructions cost -- --nocapture
+//! ```
 
+mod callees;
 mod calls;
 mod machine;
 mod paths;

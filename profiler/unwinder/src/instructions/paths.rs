@@ -3,23 +3,16 @@
 //! Of all ways those with the fewest calls that return are believed ([`Ways`]), and they have to agree.
 //!
 //! Behind a call that does not return another function begins, or code of this one with another depth of the stack. Such a
-//! way must not be believed, and is recognized by two signs: the called function has no way to return either, or the return
+//! way must not be believed, and is recognized by two signs: the called function has no way to return either ([`Callees`]), or the return
 //! address lies where no function that calls others has it, since stacks are aligned at calls.
 
-use fnv::FnvHashMap;
-
+use super::callees::Callees;
 use super::calls::callee_before;
 use super::machine::{CALLEE_SAVED, FRAME_POINTER, Machine, Place, STACK_POINTER, Value};
 use super::ways::{Code, Ways};
 
 /// Instructions that are followed at most to find one rule. From the middle of a large function it is far to where it returns.
 const MOST_INSTRUCTIONS: usize = 2000;
-/// Instructions that are followed at most to find out whether a function returns.
-const MOST_OF_CALLEE: usize = 1000;
-/// How deep functions are looked into to find out whether they return.
-const MOST_CALLEES: usize = 4;
-/// Functions that are remembered at most.
-const MOST_REMEMBERED: usize = 1 << 16;
 
 /// A place on the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +44,7 @@ pub enum NoRule {
 /// Finds rules.
 #[derive(Debug, Default)]
 pub struct Paths {
-    /// Whether functions return.
-    callees: FnvHashMap<u64, bool>,
+    callees: Callees,
 }
 
 impl Paths {
@@ -67,9 +59,10 @@ impl Paths {
         pc: u64,
         is_return_address: bool,
     ) -> Result<FrameRule, NoRule> {
+        let mut callees = self.callees.inquiry();
         if is_return_address
             && let Some(callee) = callee_before(code, pc)
-            && !self.returns(code, callee, 0)
+            && !callees.returns(code, callee)
         {
             return Err(NoRule::NoReturn);
         }
@@ -81,38 +74,10 @@ impl Paths {
                 let agree = statements.all(|statement| statement == first);
                 return if agree { first.rule() } else { Err(NoRule::Disagreement) };
             }
-            if !ways.cross_calls(|callee| callee.is_none_or(|callee| self.returns(code, callee, 0))) {
+            if !ways.cross_calls(|callee| callee.is_none_or(|callee| callees.returns(code, callee))) {
                 return Err(NoRule::NoReturn);
             }
         }
-    }
-
-    /// Whether a function is seen to return. What cannot be followed is taken to return.
-    fn returns(&mut self, code: &mut impl Code, function: u64, depth: usize) -> bool {
-        if let Some(returns) = self.callees.get(&function) {
-            return *returns;
-        }
-        if depth >= MOST_CALLEES {
-            return true;
-        }
-        if self.callees.len() >= MOST_REMEMBERED {
-            self.callees.clear();
-        }
-        // What calls itself returns if there is a way besides.
-        self.callees.insert(function, false);
-        let mut ways = Ways::new(function, Machine::new(false), MOST_OF_CALLEE);
-        let returns = loop {
-            ways.follow(code);
-            if ways.is_cut || ways.returned.iter().filter_map(Statement::new).any(|found| found.is_of_entry())
-            {
-                break true;
-            }
-            if !ways.cross_calls(|callee| callee.is_none_or(|callee| self.returns(code, callee, depth + 1))) {
-                break false;
-            }
-        };
-        self.callees.insert(function, returns);
-        returns
     }
 }
 
@@ -128,11 +93,6 @@ impl Statement {
     fn new(returned: &Machine) -> Option<Self> {
         let return_address = returned.stack_pointer().filter(|place| returned.is_aligned_at_calls(*place))?;
         Some(Self { return_address, saved: CALLEE_SAVED.map(|number| returned.register(number)) })
-    }
-
-    /// Whether this is what holds where a function begins.
-    fn is_of_entry(&self) -> bool {
-        self.return_address == Place { base: STACK_POINTER, offset: 0 }
     }
 
     fn rule(&self) -> Result<FrameRule, NoRule> {

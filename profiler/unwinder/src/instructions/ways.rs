@@ -16,13 +16,22 @@ use super::machine::{Machine, Place, Value};
 /// No instruction is longer, in bytes.
 const MOST_BYTES: usize = 15;
 
-/// The code of a process, and the pointers in it that nobody writes to.
+/// The code of a process, and the data that it finds its way by.
 pub trait Code {
     /// The code from `address` on: an instruction at least, unless the code ends before; empty if there is none.
     fn bytes(&mut self, address: u64) -> &[u8];
 
-    /// Eight bytes of what is only read: a pointer that the loader has put where code expects it.
-    fn pointer(&mut self, address: u64) -> Option<u64>;
+    /// Fills the buffer with what lies at `address`, if nobody writes there any more: a pointer that the loader has put where
+    /// code expects it, or a table. Code also jumps to where variables point. What one of them holds now says nothing about
+    /// where such a jump led before, so there must be no answer for an address that can be written to.
+    fn read_only(&mut self, address: u64, buffer: &mut [u8]) -> Option<()>;
+}
+
+/// So many bytes of what is only read.
+fn read_only<const SIZE: usize>(code: &mut impl Code, address: u64) -> Option<[u8; SIZE]> {
+    let mut bytes = [0; SIZE];
+    code.read_only(address, &mut bytes)?;
+    Some(bytes)
 }
 
 /// The instruction at an address; an invalid one if there is none.
@@ -37,7 +46,7 @@ pub(super) fn target(code: &mut impl Code, instruction: &Instruction) -> Option<
     if instruction.is_call_near() || instruction.is_jmp_short_or_near() {
         Some(instruction.near_branch_target())
     } else if instruction.is_ip_rel_memory_operand() {
-        code.pointer(instruction.ip_rel_memory_address())
+        read_only(code, instruction.ip_rel_memory_address()).map(u64::from_le_bytes)
     } else {
         None
     }
@@ -49,13 +58,14 @@ fn first_case(code: &mut impl Code, jump: &Instruction, machine: &Machine) -> Op
         return None;
     }
     let Value::TableTarget(table) = machine.register(jump.op0_register().number() as u8) else { return None };
-    let distance = code.pointer(table)? as i32;
+    let distance = read_only(code, table).map(i32::from_le_bytes)?;
     Some(table.wrapping_add_signed(distance.into()))
 }
 
 /// The ways from an instruction on.
 pub(super) struct Ways {
-    instructions_left: usize,
+    /// How many more can be followed.
+    pub(super) instructions_left: usize,
     info: InstructionInfoFactory,
     /// The instructions that were followed, each with where the stack pointer points.
     seen: FnvHashSet<(u64, Option<Place>)>,

@@ -13,18 +13,26 @@ use crate::hostile::Bytes;
 
 const START: usize = 0x1000;
 const STACK: usize = 0x7000;
-/// Two calls, and the functions that they call.
+/// Calls, and the functions that they call.
 #[rustfmt::skip]
-const CODE: [u8; 33] = [
+const CODE: [u8; 61] = [
     0xe8, 0x0b, 0x00, 0x00, 0x00, 0x90, 0x90, 0x90, //  0  call 16
     0xe8, 0x13, 0x00, 0x00, 0x00, 0xc3, 0x90, 0x90, //  8  call 32
     0x55, 0x31, 0xed, 0x5d, 0xc3, 0x90, 0x90, 0x90, // 16  push rbp; xor ebp, ebp; pop rbp; ret
     0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
-    0xc3,                                           // 32  ret
+    0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, // 32  ret
+    0xe8, 0x03, 0x00, 0x00, 0x00, 0x90, 0x90, 0x90, // 40  call 48
+    0x74, 0x08, 0x50, 0xe8, 0xe8, 0xff, 0xff, 0xff, // 48  je 58; push rax; call 32
+    0x90, 0x90, 0x90, 0x59, 0xc3,                   // 56  pop rcx; ret
 ];
 
 /// The caller of the function at 16, behind its `xor`, with this word as its return address.
 fn caller(return_address: usize) -> HostCaller {
+    caller_of(START + 19, return_address)
+}
+
+/// The caller of a function that has pushed a word and then come to `pc`.
+fn caller_of(pc: usize, return_address: usize) -> HostCaller {
     let object = HostObject {
         name: "library".into(),
         path: None,
@@ -35,14 +43,18 @@ fn caller(return_address: usize) -> HostCaller {
     let tables = HostFrames::new(Arc::new(HostCode::new([(object, None)])));
     let mut frames = InstructionFrames::new(tables, Bytes { start: START as u64, bytes: &CODE });
     let memory = CopiedMemory { stack_start: STACK, words: &[0x7777, return_address], ..Default::default() };
-    let registers = Registers { pc: START + 19, sp: STACK, fp: 0, lr: 0 };
+    let registers = Registers { pc, sp: STACK, fp: 0x5555, lr: 0 };
     let frame = HostFrame { registers, is_return_address: false };
     assert!(frames.is_known(&frame));
     frames.caller(&frame, &memory)
 }
 
 fn found(return_address: usize) -> HostCaller {
-    let registers = Registers { pc: return_address, sp: STACK + 16, fp: 0x7777, lr: 0 };
+    found_with(return_address, 0x7777)
+}
+
+fn found_with(return_address: usize, fp: usize) -> HostCaller {
+    let registers = Registers { pc: return_address, sp: STACK + 16, fp, lr: 0 };
     HostCaller::Frame(HostFrame { registers, is_return_address: true })
 }
 
@@ -65,4 +77,12 @@ fn what_lies_behind_no_call_is_not() {
 #[test]
 fn code_that_is_not_the_hosts_is_for_others_to_judge() {
     assert_eq!(caller(0x9_0000), found(0x9_0000));
+}
+
+/// The way that was followed first has another depth: it does not go where it seems to.
+#[test]
+fn a_call_behind_another_one_leads_to_the_frame() {
+    assert_eq!(caller_of(START + 58, START + 45), found_with(START + 45, 0x5555));
+    // It is no way to the function at 16.
+    assert_eq!(caller_of(START + 19, START + 45), HostCaller::Unknown);
 }

@@ -15,9 +15,9 @@ impl Code for Bytes<'_> {
         offset.and_then(|offset| self.bytes.get(offset..)).unwrap_or(&[])
     }
 
-    fn pointer(&mut self, address: u64) -> Option<u64> {
-        let bytes = self.bytes(address);
-        bytes.first_chunk().map(|word| u64::from_le_bytes(*word))
+    fn read_only(&mut self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        buffer.copy_from_slice(self.bytes(address).get(..buffer.len())?);
+        Some(())
     }
 }
 

@@ -1,11 +1,11 @@
-//! A process whose libraries are all bound, as code to unwind by.
+//! A process that has loaded a library, as code to unwind by; and the libraries that are tried.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use flamewalk_unwinder::instructions::Code;
@@ -15,7 +15,7 @@ pub(crate) struct Process {
     child: Child,
     memory: File,
     executable: Vec<Range<u64>>,
-    mappings: Vec<Range<u64>>,
+    read_only: Vec<Range<u64>>,
     /// Where the library begins.
     pub(crate) base: u64,
 }
@@ -27,7 +27,6 @@ impl Process {
             "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); sys.stdin.read()";
         let mut child = Command::new("python3")
             .args(["-c", script, library.to_str().unwrap()])
-            .env("LD_BIND_NOW", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -37,7 +36,7 @@ impl Process {
         assert_eq!(line, "ready\n");
         let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
         let library = std::fs::canonicalize(library).unwrap();
-        let (mut executable, mut mappings, mut start) = (Vec::new(), Vec::new(), None);
+        let (mut executable, mut read_only, mut start) = (Vec::new(), Vec::new(), None);
         for line in maps.lines().filter(|line| !line.ends_with("[vsyscall]")) {
             let (range, rest) = line.split_once(' ').unwrap();
             let (first, end) = range.split_once('-').unwrap();
@@ -49,10 +48,12 @@ impl Process {
             if rest.starts_with("r-x") {
                 executable.push(range.clone());
             }
-            mappings.push(range);
+            if rest.starts_with("r-") {
+                read_only.push(range);
+            }
         }
         let memory = File::open(format!("/proc/{}/mem", child.id())).unwrap();
-        Self { child, memory, executable, mappings, base: start.unwrap() }
+        Self { child, memory, executable, read_only, base: start.unwrap() }
     }
 
     /// Its code, with nothing copied yet.
@@ -88,10 +89,28 @@ impl Code for ProcessCode<'_> {
         &copy[(address - range.start) as usize..]
     }
 
-    fn pointer(&mut self, address: u64) -> Option<u64> {
-        self.process.mappings.iter().find(|range| range.contains(&address))?;
-        let mut word = [0; 8];
-        self.process.memory.read_exact_at(&mut word, address).ok()?;
-        Some(u64::from_le_bytes(word))
+    fn read_only(&mut self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        let range = self.process.read_only.iter().find(|range| range.contains(&address))?;
+        let is_inside = buffer.len() as u64 <= range.end - address;
+        is_inside.then(|| self.process.memory.read_exact_at(buffer, address).unwrap())
     }
+}
+
+/// The libraries that every test process of Python's has.
+pub(crate) fn libraries() -> Vec<PathBuf> {
+    if let Ok(chosen) = std::env::var("FLAMEWALK_UNWIND_LIBRARIES") {
+        return chosen.split(':').map(PathBuf::from).collect();
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5).map(PathBuf::from));
+    let is_library =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
+    let mut libraries: Vec<PathBuf> = paths.filter(is_library).collect();
+    libraries.dedup();
+    libraries
+}
+
+/// So many cases of each library, unless it is said otherwise.
+pub(crate) fn cases(otherwise: usize) -> usize {
+    std::env::var("FLAMEWALK_UNWIND_CASES").map_or(otherwise, |cases| cases.parse().unwrap())
 }

@@ -58,6 +58,8 @@ fn what_ends_in_anything_but_a_return_says_nothing() {
 
 /// GCC lets the default of a `switch` be the beginning of whatever comes next, if no value leads there: in Python's
 /// `bytearray_richcompare` that was another function's code, of another depth.
+///
+/// The table can be the last that can be read: eight bytes were asked for where an entry has four.
 #[test]
 fn a_switch_is_followed_to_its_first_case() {
     #[rustfmt::skip]
@@ -69,7 +71,7 @@ fn a_switch_is_followed_to_its_first_case() {
         0xff, 0xe0,                               // 16  jmp rax
         0x58, 0xc3,                               // 18  pop rax; ret
         0xc3, 0x90, 0x90, 0x90,                   // 20  ret
-        0xfc, 0xff, 0xff, 0xff, 0, 0, 0, 0,       // 24  the table: 20 - 24
+        0xfc, 0xff, 0xff, 0xff,                   // 24  the table: 20 - 24
     ];
     assert_eq!(rule(&code, 0, false), above_stack_pointer(0, None));
 }
@@ -89,4 +91,58 @@ fn a_call_that_does_not_return_ends_a_way() {
     let code = [0x50, 0xe8, 0x02, 0x00, 0x00, 0x00, 0x59, 0xc3, 0xc3];
     assert_eq!(rule(&code, 0, false), above_stack_pointer(0, None));
     assert_eq!(rule(&code, 6, true), above_stack_pointer(8, None));
+}
+
+/// Functions that call each other, and one that calls the first.
+#[rustfmt::skip]
+const MUTUAL: [u8; 37] = [
+    0x50,                         //  0  push rax
+    0x74, 0x07,                   //  1  je 10
+    0xe8, 0x0a, 0x00, 0x00, 0x00, //  3  call 18
+    0x59, 0xc3,                   //  8  pop rcx; ret
+    0xe8, 0x02, 0x00, 0x00, 0x00, // 10  call 17
+    0x59, 0xc3,                   // 15  pop rcx; ret
+    0xc3,                         // 17  ret
+    0x50,                         // 18  push rax
+    0xe8, 0xe8, 0xff, 0xff, 0xff, // 19  call 0
+    0x59, 0xc3,                   // 24  pop rcx; ret
+    0x50,                         // 26  push rax
+    0xe8, 0xe0, 0xff, 0xff, 0xff, // 27  call 0
+    0x59, 0xc3,                   // 32  pop rcx; ret
+    0x90, 0x90, 0x90,
+];
+
+/// While the function at 0 is looked into, it is supposed not to return. That the one at 18, which calls it, does not return
+/// either was then remembered for good, so that what was asked first made a difference.
+#[test]
+fn what_is_supposed_of_a_function_that_is_looked_into_is_not_remembered_of_another() {
+    for order in [[32, 8], [8, 32]] {
+        let mut paths = Paths::default();
+        for offset in order {
+            let mut code = Bytes { start: START, bytes: &MUTUAL };
+            let rule = paths.rule(&mut code, START + offset, true);
+            assert_eq!(rule, above_stack_pointer(8, None), "{offset} of {order:?}");
+        }
+    }
+}
+
+/// Functions were looked into four deep, and that those above return was remembered.
+#[test]
+fn a_function_returns_only_if_the_last_one_of_a_long_chain_does() {
+    const LENGTH: u64 = 12;
+    // push rax; call +2, which is the next one; pop rcx; ret
+    let link = [0x50, 0xe8, 0x02, 0x00, 0x00, 0x00, 0x59, 0xc3];
+    let mut code = link.repeat(LENGTH as usize);
+    code.push(0xc3);
+    for index in 0..LENGTH {
+        assert_eq!(rule(&code, index * 8 + 6, true), above_stack_pointer(8, None), "{index}");
+    }
+    // ud2
+    code.splice(LENGTH as usize * 8.., [0x0f, 0x0b]);
+    let mut paths = Paths::default();
+    for index in 0..LENGTH {
+        let pc = START + index * 8 + 6;
+        let rule = paths.rule(&mut Bytes { start: START, bytes: &code }, pc, true);
+        assert_eq!(rule, Err(NoRule::NoReturn), "{index}");
+    }
 }

@@ -4,7 +4,7 @@
 //! tried; `FLAMEWALK_UNWIND_CASES` is another number.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flamewalk_unwinder::instructions::{FrameRule, NoRule, Paths, StackPlace};
 use gimli::{
@@ -14,7 +14,7 @@ use gimli::{
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use object::{Object, ObjectSection, ObjectSymbol};
 
-use crate::process::{Process, ProcessCode};
+use crate::process::{Process, ProcessCode, cases, libraries};
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 type Entry<'a> = FrameDescriptionEntry<Bytes<'a>>;
@@ -220,27 +220,12 @@ fn compare(path: &Path, cases: usize) -> Counts {
     counts
 }
 
-/// The libraries that every test process of Python's has.
-fn libraries() -> Vec<PathBuf> {
-    if let Ok(chosen) = std::env::var("FLAMEWALK_UNWIND_LIBRARIES") {
-        return chosen.split(':').map(PathBuf::from).collect();
-    }
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5).map(PathBuf::from));
-    let is_library =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
-    let mut libraries: Vec<PathBuf> = paths.filter(is_library).collect();
-    libraries.dedup();
-    libraries
-}
-
 #[test]
 fn rules_are_those_of_the_unwind_information() {
-    let cases = std::env::var("FLAMEWALK_UNWIND_CASES").map_or(20_000, |cases| cases.parse().unwrap());
     let libraries = libraries();
     assert!(!libraries.is_empty());
     for library in libraries {
-        let counts = compare(&library, cases);
+        let counts = compare(&library, cases(20_000));
         println!("{}: {counts:?}", library.display());
         // The rest is in ways to the end of the program, and in what an exception lands on.
         let stated = (counts.agreed + counts.by_other_register + counts.late) as f64;
