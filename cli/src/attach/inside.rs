@@ -52,8 +52,11 @@ struct State {
 
 #[derive(Default)]
 struct Collected {
-    /// All answers; without notices.
-    whole: Option<Profile>,
+    /// All answers, oldest first; without notices. Neighbours are merged as soon as they are of as many answers, so that each
+    /// answer is merged as often as their number doubles, and not with each that follows.
+    profiles: Vec<Profile>,
+    /// Of how many answers each of them is.
+    answers: Vec<u64>,
     latest: Profile,
     /// Of all answers, each once, and what went wrong.
     notices: Vec<String>,
@@ -104,11 +107,9 @@ impl Inside {
 
     /// What became of the ticks of all answers.
     pub(crate) fn statistics(&self) -> Statistics {
-        self.state
-            .collected()
-            .whole
-            .as_ref()
-            .map_or_else(Statistics::default, |whole| whole.metadata.statistics.clone())
+        let of_answers = |profile: &Profile| Profile::new(profile.metadata.clone());
+        let without_stacks: Vec<_> = self.state.collected().profiles.iter().map(of_answers).collect();
+        merge(&without_stacks).unwrap_or_default().metadata.statistics
     }
 
     /// The last answer.
@@ -122,7 +123,7 @@ impl Inside {
         self.state.stop.store(true, Ordering::Relaxed);
         let panicked = self.thread.join().is_err();
         let mut collected = self.state.collected();
-        let mut profile = collected.whole.take().unwrap_or_default();
+        let mut profile = collected.whole();
         let metadata = &mut profile.metadata;
         metadata.notices.append(&mut collected.notices);
         if panicked {
@@ -139,6 +140,19 @@ impl Inside {
     }
 }
 
+impl Collected {
+    /// All answers as one profile.
+    fn whole(&self) -> Profile {
+        merge(&self.profiles).map(without_notices).unwrap_or_default()
+    }
+}
+
+/// They are kept apart, since merging adds its own.
+fn without_notices(mut profile: Profile) -> Profile {
+    profile.metadata.notices.clear();
+    profile
+}
+
 impl State {
     fn collected(&self) -> MutexGuard<'_, Collected> {
         self.collected.lock().unwrap_or_else(PoisonError::into_inner)
@@ -147,19 +161,28 @@ impl State {
     /// Adds an answer to the others, unless it is of something else.
     fn add(&self, answer: Profile) -> Result<(), MergeError> {
         let mut collected = self.collected();
-        let Collected { whole, latest, notices } = &mut *collected;
+        let Collected { profiles, answers, latest, notices } = &mut *collected;
         for notice in &answer.metadata.notices {
             if !notices.contains(notice) {
                 notices.push(notice.clone());
             }
         }
+        if let Some(first) = profiles.first()
+            && first.metadata.event != answer.metadata.event
+        {
+            return merge(&[first.clone(), answer]).map(drop);
+        }
         *latest = answer.clone();
-        let answers: Vec<_> = whole.iter().cloned().chain([answer]).collect();
-        // Before it takes the place of the whole, which is kept if it cannot be added to.
-        let mut sum = merge(&answers)?;
-        // They are kept apart, since merging adds its own.
-        sum.metadata.notices.clear();
-        *whole = Some(sum);
+        profiles.push(without_notices(answer));
+        answers.push(1);
+        while let [.., older, younger] = answers[..]
+            && older <= younger
+        {
+            let pair = profiles.len() - 2;
+            let sum = without_notices(merge(&profiles[pair..])?);
+            profiles.splice(pair.., [sum]);
+            answers.splice(pair.., [older + younger]);
+        }
         Ok(())
     }
 
@@ -245,12 +268,11 @@ mod tests {
         };
         let state = State::default();
         let time = answer(Event::time("cpu"));
-        state.add(time.clone()).unwrap();
-        state.add(time).unwrap();
+        (0..7).for_each(|_| state.add(time.clone()).unwrap());
+        assert_eq!(state.collected().answers, [4, 2, 1]);
         let count = Event { name: "faults".into(), unit: Unit::Events };
         let error = state.add(answer(count)).unwrap_err();
         assert!(matches!(error, MergeError::DifferentEvents { .. }), "{error}");
-        let whole = state.collected().whole.take().unwrap();
-        assert_eq!(whole.total(), Tally { samples: 2, weight: 20 });
+        assert_eq!(state.collected().whole().total(), Tally { samples: 7, weight: 70 });
     }
 }
