@@ -138,7 +138,10 @@ fn a_tenth_of_a_core_is_enough() {
     assert_eq!(statistics.total_lost().samples, 0, "{:?}", statistics.lost);
     assert!(share(time) <= 10.0, "the collector's thread has had more than a tenth of a core");
     // It was stopped as often as it was free for long enough; a busy machine makes both longer.
-    assert!(share(STOPPED * STOPS.load(Ordering::Relaxed)) > 30.0, "the collector's thread was hardly stopped");
+    assert!(
+        share(STOPPED * STOPS.load(Ordering::Relaxed)) > 30.0,
+        "the collector's thread was hardly stopped"
+    );
     assert!(profile.stacks().any(|stack| stack.frames.len() as u32 > DEPTH), "the stacks are not that deep");
 }
 
