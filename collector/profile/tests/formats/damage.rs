@@ -210,7 +210,7 @@ fn a_gzip_bomb_is_refused() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     std::io::copy(&mut std::io::repeat(0).take((256 << 20) + 1), &mut encoder).unwrap();
     let bomb = encoder.finish().unwrap();
-    for start in [&b""[..], b"\xf5flamewalk\r\n\x01\0"] {
+    for start in [&b""[..], b"\xf5flamewalk\r\n\x02\0"] {
         let refused = format::read(&[start, &bomb].concat());
         assert!(matches!(refused, Err(ProfileError::TooLarge { .. })), "{refused:?}");
     }
