@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn native_file(tables: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(b"\xf5flamewalk\r\n\x01\0".to_vec(), Compression::none());
+    let mut encoder = GzEncoder::new(b"\xf5flamewalk\r\n\x02\0".to_vec(), Compression::none());
     encoder.write_all(tables).expect("a vector can be written to");
     encoder.finish().expect("a vector can be written to")
 }

@@ -112,7 +112,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !is_chosen("zeros") {
         return Ok(());
     }
-    for (name, start) in [("gzip", &b""[..]), ("flamewalk", b"\xf5flamewalk\r\n\x01\0")] {
+    for (name, start) in [("gzip", &b""[..]), ("flamewalk", b"\xf5flamewalk\r\n\x02\0")] {
         let mut bomb = GzEncoder::new(start.to_vec(), Compression::fast());
         std::io::copy(&mut std::io::repeat(0).take(1 << 30), &mut bomb)?;
         let bomb = bomb.finish()?;
@@ -153,7 +153,7 @@ fn read_one(path: &Path) -> Result<(), Box<dyn Error>> {
 
 /// What no reader can do without: a number that depends on all of the content, as far as it may be read.
 fn floor(bytes: &[u8]) -> Result<usize, Box<dyn Error>> {
-    let packed = bytes.strip_prefix(b"\xf5flamewalk\r\n\x01\0").unwrap_or(bytes);
+    let packed = bytes.strip_prefix(b"\xf5flamewalk\r\n\x02\0").unwrap_or(bytes);
     if !packed.starts_with(b"\x1f\x8b") {
         return Ok(packed.iter().filter(|byte| **byte == b'\n').count());
     }

@@ -22,7 +22,7 @@ fn packed(start: &[u8], write: impl FnOnce(&mut dyn Write)) -> Vec<u8> {
 }
 
 fn native(write: impl FnOnce(&mut dyn Write)) -> Vec<u8> {
-    packed(b"\xf5flamewalk\r\n\x01\0", write)
+    packed(b"\xf5flamewalk\r\n\x02\0", write)
 }
 
 fn put(output: &mut dyn Write, bytes: &[u8], times: usize) {

@@ -131,7 +131,7 @@ proptest! {
 
     #[test]
     fn any_bytes_give_a_profile_or_an_error(bytes in vec(any::<u8>(), 0..200)) {
-        for start in [&b""[..], b"\x1f\x8b", b"\xf5flamewalk\r\n\x01\0\x1f\x8b", b"\n", b"{\""] {
+        for start in [&b""[..], b"\x1f\x8b", b"\xf5flamewalk\r\n\x02\0\x1f\x8b", b"\n", b"{\""] {
             if let Ok(profile) = format::read(&[start, &bytes].concat()) {
                 holds_together(&profile);
             }
