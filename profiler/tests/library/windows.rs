@@ -22,6 +22,14 @@ fn error(profile: &Profile, seconds: f64) -> f64 {
     (profile.metadata.statistics.ticks.weight as f64 / 1e9 / seconds - 1.0).abs()
 }
 
+/// A guest, and a profiler that knows it.
+fn known_answer() -> (KnownAnswer, Profiler) {
+    let guest = KnownAnswer::compile();
+    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
+    guest.register(&profiler);
+    (guest, profiler)
+}
+
 /// Nobody has started the profiler.
 #[test]
 fn a_window_samples_by_itself_and_stops_again() {
@@ -54,9 +62,7 @@ fn a_window_samples_by_itself_and_stops_again() {
 #[test]
 fn each_has_what_was_sampled_while_it_was_open() {
     let _alone = alone();
-    let guest = KnownAnswer::compile();
-    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
-    guest.register(&profiler);
+    let (guest, profiler) = known_answer();
     let (mut store, run) = guest.instantiate(|| {});
     profiler.attach(&mut store).unwrap();
     let mut stretch = || run.call(&mut store, 200).unwrap();
@@ -100,9 +106,7 @@ fn each_has_what_was_sampled_while_it_was_open() {
 #[test]
 fn profiles_that_are_taken_follow_each_other() {
     let _alone = alone();
-    let guest = KnownAnswer::compile();
-    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
-    guest.register(&profiler);
+    let (guest, profiler) = known_answer();
     let (mut store, run) = guest.instantiate(|| {});
     profiler.attach(&mut store).unwrap();
     let begin = Instant::now();
@@ -152,9 +156,7 @@ fn a_rate_that_others_do_not_have_is_refused() {
 #[test]
 fn a_pause_is_in_every_window_and_ends_with_the_profiler() {
     let _alone = alone();
-    let guest = KnownAnswer::compile();
-    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
-    guest.register(&profiler);
+    let (guest, profiler) = known_answer();
     let (mut store, run) = guest.instantiate(|| {});
     profiler.attach(&mut store).unwrap();
     profiler.start().unwrap();
@@ -191,9 +193,7 @@ fn windows_of_a_profiler_that_is_gone_are_refused() {
 #[test]
 fn a_tenants_window_holds_its_own_only() {
     let _alone = alone();
-    let guest = KnownAnswer::compile();
-    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
-    guest.register(&profiler);
+    let (guest, profiler) = known_answer();
     let tenant = |name: &str| -> Labels { [("tenant", name)].into_iter().collect() };
     let windows = ["a", "b", "nobody"].map(|name| (name, profiler.window(None).unwrap()));
     let whole = profiler.window(None).unwrap();
@@ -218,9 +218,7 @@ fn a_tenants_window_holds_its_own_only() {
 #[test]
 fn a_storm_of_windows_leaves_sums_that_add_up() {
     let _alone = alone();
-    let guest = KnownAnswer::compile();
-    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
-    guest.register(&profiler);
+    let (guest, profiler) = known_answer();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let _done = SetOnDrop(&done);
