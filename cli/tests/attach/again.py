@@ -2,15 +2,14 @@
 
     again.py [--dir FOLDER] GUEST ARGUMENTS...
 
-compiles GUEST, keeps to one CPU, prints a line, and runs GUEST from its beginning to its end with ARGUMENTS and what the
-line says more, for each line of its standard input. Prints how many nanoseconds that took, and how many of them on the CPU.
-FOLDER is the guest's `/guests`.
+compiles GUEST, and has threads take turns (see `turns.py`) at running it from its beginning to its end with ARGUMENTS and
+what they are told more: how many nanoseconds that takes, and how many of them on the CPU. FOLDER is the guest's `/guests`.
 """
 
 import os
 import sys
-import time
 
+from turns import take_turns, timed
 from wasmtime import Engine, ExitTrap, Linker, Module, Store, WasiConfig
 
 arguments = sys.argv[1:]
@@ -23,19 +22,23 @@ engine = Engine()
 linker = Linker(engine)
 linker.define_wasi()
 module = Module.from_file(engine, guest)
-os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-print("ready", flush=True)
-for line in sys.stdin:
-    wasi = WasiConfig()
-    if folder:
-        wasi.preopen_dir(folder, "/guests")
-    wasi.argv = [os.path.basename(guest), *rest, *line.split()]
-    store = Store(engine)
-    store.set_wasi(wasi)
-    start = linker.instantiate(store, module).exports(store)["_start"]
-    begun, begun_on_cpu = time.perf_counter_ns(), time.thread_time_ns()
+
+
+def run(start, store):
     try:
         start(store)
     except ExitTrap:
         pass
-    print(time.perf_counter_ns() - begun, time.thread_time_ns() - begun_on_cpu, flush=True)
+
+
+def work(*more):
+    wasi = WasiConfig()
+    if folder:
+        wasi.preopen_dir(folder, "/guests")
+    wasi.argv = [os.path.basename(guest), *rest, *more]
+    store = Store(engine)
+    store.set_wasi(wasi)
+    return timed(run, linker.instantiate(store, module).exports(store)["_start"], store)
+
+
+take_turns(work)

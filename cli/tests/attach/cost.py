@@ -2,17 +2,16 @@
 
     cost.py GUEST
 
-keeps to one CPU, prints a line, and does what each line of its standard input says:
+has threads take turns (see `turns.py`) at
 
-    work DEPTH STEPS        prints how many nanoseconds that took, and how many of them on the CPU
-    gaps DEPTH NANOSECONDS  prints the gaps between two readings of the clock, of 2 microseconds or more
+    work DEPTH STEPS        how many nanoseconds that takes, and how many of them on the CPU
+    gaps DEPTH NANOSECONDS  the gaps between two readings of the clock, of 2 microseconds or more
 """
 
-import os
 import struct
 import sys
-import time
 
+from turns import take_turns, timed
 from wasmtime import Engine, Linker, Module, Store, WasiConfig
 
 engine = Engine()
@@ -21,15 +20,14 @@ linker.define_wasi()
 store = Store(engine)
 store.set_wasi(WasiConfig())
 exports = linker.instantiate(store, Module.from_file(engine, sys.argv[1])).exports(store)
-os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-print("ready", flush=True)
-for line in sys.stdin:
-    what, depth, amount = line.split()
+
+
+def work(what, depth, amount):
     if what == "work":
-        begun, begun_on_cpu = time.perf_counter_ns(), time.thread_time_ns()
-        exports["work"](store, int(depth), int(amount))
-        print(time.perf_counter_ns() - begun, time.thread_time_ns() - begun_on_cpu, flush=True)
-    else:
-        end = exports["gaps"](store, int(depth), int(amount))
-        gaps = exports["memory"].read(store, 0x10000, end)
-        print(*struct.unpack(f"<{len(gaps) // 8}Q", gaps), flush=True)
+        return timed(exports["work"], store, int(depth), int(amount))
+    end = exports["gaps"](store, int(depth), int(amount))
+    gaps = exports["memory"].read(store, 0x10000, end)
+    return struct.unpack(f"<{len(gaps) // 8}Q", gaps)
+
+
+take_turns(work)

@@ -1,18 +1,23 @@
 //! What being attached to costs a program: time, and stops.
 //!
-//! Measures blocks of a second each in turn with and without an attached flamewalk, so that what else the machine does shows
-//! in both. A block is work, whose time is compared, or readings of a clock one after the other, whose gaps are what the
-//! program did not get: interrupts, other programs, and flamewalk. The program keeps to one CPU, so that it is not moved.
+//! Three threads of a program take turns at the same work, a fraction of a second each, so that what else the machine does
+//! shows in all of them: one alone, one that perf interrupts at flamewalk's rate without copying anything, which is the least
+//! that any sampler from outside costs, and one that flamewalk is attached to. Each thread is each of them for a third of the
+//! rounds. The work is a loop, or readings of a clock one after the other, whose gaps are what the program did not get, or a
+//! run of a real guest. The program keeps to one CPU, so that it is not moved.
 //!
-//!     FLAMEWALK_ATTACH_COST=30 cargo test --workspace --test attach cost -- --nocapture
+//!     FLAMEWALK_ATTACH_COST=150 cargo test --workspace --test attach cost -- --nocapture --test-threads=1
 //!
-//! measures 30 pairs of each and prints a table, on a machine that should do nothing else. Otherwise one short pair shows
-//! that it works. Real guests, which read no clock, are measured by how much longer a run takes.
+//! measures 150 rounds of each and prints tables, on a machine that should do nothing else. Otherwise a few short rounds show
+//! that it works.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flamewalk_guests::{cpython, cpython_script, python_wasmtime, sqlite};
+use perf_event_open::config::{Cpu, Opts, Proc, SampleOn};
+use perf_event_open::count::Counter;
+use perf_event_open::event::sw::Software;
 
 use crate::running::Attached;
 use crate::{NEWEST, Program, guest};
@@ -20,115 +25,157 @@ use crate::{NEWEST, Program, guest};
 /// Frames below the work, and how many bytes of the stack are copied at most: hardly more than a tick itself; a stack of
 /// some KiB; and all that is copied by default.
 const STACKS: [(u32, u32); 3] = [(0, 1 << 10), (0, 32 << 10), (2000, 32 << 10)];
+const DEFAULT_STACK_BYTES: u32 = 32 << 10;
+const DEFAULT_RATE: u64 = 997;
 /// Gaps longer than these are counted, in microseconds.
 const GAPS: [u32; 10] = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
-/// What was measured without and with an attached flamewalk.
-type Pair<T> = [T; 2];
+/// Who interrupts the thread that does the work: nobody, a tick alone, or an attached flamewalk.
+const KINDS: usize = 3;
+const ALONE: usize = 0;
+const TICK: usize = 1;
+const ATTACHED: usize = 2;
+
+/// What the threads printed, each once.
+type Round = [Vec<u64>; KINDS];
 
 struct Measured {
     program: Program,
+    threads: Vec<u32>,
     seconds: f64,
-    pairs: usize,
+    rounds: usize,
     stack_bytes: u32,
 }
 
-/// Pairs to measure, if that is asked for; otherwise one short pair.
-fn pairs_and_seconds() -> (usize, f64) {
+/// Rounds to measure, and how long a thread's turn is.
+fn rounds_and_seconds() -> (usize, f64) {
     match std::env::var("FLAMEWALK_ATTACH_COST") {
-        Ok(pairs) => (pairs.parse().unwrap(), 1.0),
-        Err(_) => (1, 0.2),
+        Ok(rounds) => (rounds.parse().unwrap(), 0.1),
+        Err(_) => (KINDS, 0.05),
     }
 }
 
-fn program(script: &str, arguments: &[PathBuf]) -> Program {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach").join(script);
-    let mut command = Command::new("python3");
-    command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap());
-    Program::start(command.arg(script).args(arguments))
+/// A perf event that interrupts a thread at flamewalk's rate, and copies nothing.
+fn tick(thread: u32) -> Counter {
+    let options =
+        Opts { enable: true, sample_on: SampleOn::Count(1_000_000_000 / DEFAULT_RATE), ..Opts::default() };
+    Counter::new(Software::CpuClock, (Proc(thread), Cpu::ALL), options).unwrap()
 }
 
-/// How much more each attached half has than the other one.
-fn print_ratios(pairs: &[Pair<Vec<u64>>]) {
+/// How much more the others have than the thread alone, and the attached one than the tick.
+fn print_ratios(rounds: &[Round]) {
     // The kernel counts interrupts for whom they interrupt, unless it is told to count them apart.
     for (clock, name) in ["time", "CPU time"].into_iter().enumerate() {
-        let ratio = |[without, with]: &Pair<Vec<u64>>| with[clock] as f64 / without[clock] as f64;
-        let mut ratios: Vec<f64> = pairs.iter().map(ratio).collect();
-        ratios.sort_by(f64::total_cmp);
-        let quantile = |share: f64| 100.0 * (ratios[(share * (ratios.len() - 1) as f64) as usize] - 1.0);
-        let [low, median, high] = [0.25, 0.5, 0.75].map(quantile);
-        println!("  more {name}: {median:.2} % (median; quartiles {low:.2} % and {high:.2} %)");
+        let more = |kind: usize, than: usize| {
+            let ratio = |round: &Round| round[kind][clock] as f64 / round[than][clock] as f64;
+            let mut ratios: Vec<f64> = rounds.iter().map(ratio).collect();
+            ratios.sort_by(f64::total_cmp);
+            let last = (ratios.len() - 1) as f64;
+            let quantile = |share: f64| 100.0 * (ratios[(share * last).clamp(0.0, last).round() as usize] - 1.0);
+            // So many ratios are below the true median as a coin shows heads.
+            let deviations = 1.96 * 0.5 / (ratios.len() as f64).sqrt();
+            let [least, median, most] = [0.5 - deviations, 0.5, 0.5 + deviations].map(quantile);
+            format!("{median:5.2} ({least:.2} to {most:.2})")
+        };
+        println!(
+            "  more {name}, %: tick alone {}, attached {}, attached over the tick {}",
+            more(TICK, ALONE),
+            more(ATTACHED, ALONE),
+            more(ATTACHED, TICK)
+        );
     }
 }
 
 impl Measured {
-    /// Has the program do something, in pairs of which every other one begins with the attached half.
-    fn pairs(&mut self, command: &str) -> Vec<Pair<Vec<u64>>> {
-        let stack_bytes = self.stack_bytes.to_string();
-        let pair = |index: usize| {
-            let mut pair = [const { Vec::new() }; 2];
-            for half in [index % 2, 1 - index % 2] {
-                let attached = (half == 1)
-                    .then(|| Attached::start(self.program.id(), &["-q", "--stack-bytes", &stack_bytes]));
-                self.program.tell(command);
-                let line = self.program.line();
-                pair[half] = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
-                if let Some(attached) = attached {
-                    let (folded, _) = attached.stop();
-                    let of_guest = |stack: &[String]| stack.iter().any(|frame| !frame.starts_with('['));
-                    assert!(folded.share(of_guest) > 0.9);
+    fn start(script: &str, arguments: &[PathBuf]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach").join(script);
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap());
+        let mut program = Program::start(command.arg(script).args(arguments));
+        program.tell("threads");
+        let threads = program.line().split_whitespace().map(|thread| thread.parse().unwrap()).collect();
+        let (rounds, seconds) = rounds_and_seconds();
+        Self { program, threads, seconds, rounds, stack_bytes: DEFAULT_STACK_BYTES }
+    }
+
+    fn turn(&mut self, thread: usize, command: &str) -> Vec<u64> {
+        self.program.tell(&format!("{thread} {command}"));
+        self.program.line().split_whitespace().map(|number| number.parse().unwrap()).collect()
+    }
+
+    /// Has the threads take turns, in every order, and every thread in every part.
+    fn rounds(&mut self, command: &str) -> Vec<Round> {
+        let mut rounds = Vec::new();
+        for shift in 0..KINDS {
+            let thread = |kind: usize| (kind + shift) % KINDS;
+            let [ticked, attached] = [TICK, ATTACHED].map(|kind| self.threads[thread(kind)]);
+            let stack_bytes = self.stack_bytes.to_string();
+            let tid = attached.to_string();
+            let arguments = ["-q", "--tid", &tid, "--stack-bytes", &stack_bytes];
+            let attached = Attached::start(self.program.id(), &arguments);
+            let ticking = tick(ticked);
+            for index in 0..self.rounds.div_ceil(KINDS) {
+                let mut round = Round::default();
+                for turn in 0..KINDS {
+                    let turn = if index % 2 == 0 { turn } else { KINDS - 1 - turn };
+                    let kind = (turn + index) % KINDS;
+                    round[kind] = self.turn(thread(kind), command);
                 }
+                rounds.push(round);
             }
-            pair
-        };
-        (0..self.pairs).map(pair).collect()
+            assert!(ticking.stat().unwrap().count > 0, "the thread was interrupted");
+            let (folded, _) = attached.stop();
+            let of_guest = |stack: &[String]| stack.iter().any(|frame| !frame.starts_with('['));
+            assert!(folded.share(of_guest) > 0.9);
+        }
+        rounds
+    }
+
+    /// How often `work` has to be done for a turn's time, by what it takes to do it so often.
+    fn amount(&mut self, work: &str, often: f64) -> f64 {
+        let nanoseconds = self.turn(ALONE, &format!("{work}{often:.0}"))[0];
+        (often * self.seconds * 1e9 / nanoseconds as f64).max(1.0)
     }
 
     /// How much longer work takes.
     fn slowdown(&mut self, depth: u32) {
-        self.program.tell(&format!("work {depth} 10000000"));
-        let line = self.program.line();
-        let nanoseconds: f64 = line.split_whitespace().next().unwrap().parse().unwrap();
-        let steps = 1e7 * self.seconds * 1e9 / nanoseconds;
-        print_ratios(&self.pairs(&format!("work {depth} {steps:.0}")));
+        let work = format!("work {depth} ");
+        let steps = self.amount(&work, 1e7);
+        print_ratios(&self.rounds(&format!("{work}{steps:.0}")));
     }
 
     /// How much longer runs of a guest take, which is told how many rounds of work to do.
     fn slowdown_of_runs(&mut self) {
-        self.program.tell("1");
-        let line = self.program.line();
-        let nanoseconds: f64 = line.split_whitespace().next().unwrap().parse().unwrap();
-        let rounds = (self.seconds * 1e9 / nanoseconds).max(1.0);
-        print_ratios(&self.pairs(&format!("{rounds:.0}")));
+        let rounds = self.amount("", 1.0);
+        print_ratios(&self.rounds(&format!("{rounds:.0}")));
     }
 
     /// How often the program did not get to its next reading for how long.
     fn gaps(&mut self, depth: u32) {
-        let pairs = self.pairs(&format!("gaps {depth} {:.0}", self.seconds * 1e9));
-        let seconds = self.seconds * pairs.len() as f64;
-        let of_half = |half: usize| pairs.iter().flat_map(move |pair| &pair[half]);
-        println!("  gaps in a second longer than    alone    attached");
+        let rounds = self.rounds(&format!("gaps {depth} {:.0}", self.seconds * 1e9));
+        let seconds = self.seconds * rounds.len() as f64;
+        let gaps = |kind: usize| rounds.iter().flat_map(move |round| &round[kind]);
+        println!("  gaps in a second longer than    alone  tick alone  attached");
+        let row = |limit: String, of_kind: &dyn Fn(usize) -> f64| {
+            let [alone, tick, attached] = [ALONE, TICK, ATTACHED].map(of_kind);
+            println!("  {limit:>25} µs {alone:8.1}  {tick:10.1}  {attached:8.1}");
+        };
         for limit in GAPS {
-            let rate =
-                |half| of_half(half).filter(|gap| **gap > u64::from(limit) * 1000).count() as f64 / seconds;
-            println!("  {limit:25} µs {:8.1}    {:8.1}", rate(0), rate(1));
+            let is_longer = |gap: &&u64| **gap > u64::from(limit) * 1000;
+            row(limit.to_string(), &|kind| gaps(kind).filter(is_longer).count() as f64 / seconds);
         }
-        let longest = |half| *of_half(half).max().unwrap_or(&0) as f64 / 1e3;
-        println!("  {:>25}    {:8.0}    {:8.0}    µs", "longest", longest(0), longest(1));
+        row("the longest, in".into(), &|kind| *gaps(kind).max().unwrap_or(&0) as f64 / 1e3);
     }
 }
 
 #[test]
 fn cost() {
-    let (pairs, seconds) = pairs_and_seconds();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach");
-    let mut measured =
-        Measured { program: program("cost.py", &[folder.join("cost.wat")]), seconds, pairs, stack_bytes: 0 };
+    let mut measured = Measured::start("cost.py", &[folder.join("cost.wat")]);
     for (depth, stack_bytes) in STACKS {
-        println!(
-            "{depth} frames, {stack_bytes} bytes copied at most; {pairs} pairs of {seconds} s at the default rate"
-        );
         measured.stack_bytes = stack_bytes;
+        let Measured { rounds, seconds, .. } = measured;
+        println!("{depth} frames, {stack_bytes} bytes copied at most; {rounds} rounds of {seconds} s");
         measured.slowdown(depth);
         measured.gaps(depth);
     }
@@ -136,7 +183,6 @@ fn cost() {
 
 #[test]
 fn cost_of_real_guests() {
-    let (pairs, seconds) = pairs_and_seconds();
     let script = cpython_script();
     let inside = format!("/guests/{}", script.file_name().unwrap().display());
     let folder = script.parent().unwrap().to_owned();
@@ -146,11 +192,11 @@ fn cost_of_real_guests() {
         ("CPython", vec!["--dir".into(), folder, cpython().unwrap(), inside.into()]),
     ];
     // To compile the others takes most of a minute, which only the long form has.
-    let measured = if seconds < 1.0 { 1 } else { guests.len() };
+    let measured = if rounds_and_seconds().0 == KINDS { 1 } else { guests.len() };
     for (name, arguments) in guests.into_iter().take(measured) {
-        println!("{name}; {pairs} pairs of {seconds} s or one round at the default rate");
-        let stack_bytes = 32 << 10;
-        let program = program("again.py", &arguments);
-        Measured { program, seconds, pairs, stack_bytes }.slowdown_of_runs();
+        let mut measured = Measured::start("again.py", &arguments);
+        let Measured { rounds, seconds, .. } = measured;
+        println!("{name}; {rounds} rounds of {seconds} s, or of one round of its work");
+        measured.slowdown_of_runs();
     }
 }

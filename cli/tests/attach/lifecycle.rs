@@ -115,7 +115,7 @@ fn stacks_that_become_deep_are_copied_further() {
     let whole = |arguments: &[&str], program: &mut Program| {
         let attached = Attached::start(program.id(), arguments);
         // The second number is what that took on the CPU.
-        program.tell("work 400 3000000000");
+        program.tell("0 work 400 3000000000");
         let line = program.line();
         let on_cpu: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         let (folded, outcome) = attached.stop();
