@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use flamewalk_handler::code::Function;
-use wasmtime_environ::{FilePos, iterate_address_map};
+use gimli::{EndianSlice, LittleEndian, Reader as _};
+use wasmtime_environ::FilePos;
 
 /// A copy of the section, of which only the blocks are decoded that are asked for.
 ///
@@ -37,7 +38,7 @@ struct Entry {
     position: FilePos,
 }
 
-/// How many entries of a version that wrote them in words are taken as a block, as many as Wasmtime 48 puts in one.
+/// How many entries Wasmtime 48 puts in a block at most, and how many of a version that wrote them in words are taken as one.
 const ENTRIES_IN_BLOCK: usize = 128;
 
 /// A block's first text offset, and where its entries lie behind the index; both little-endian.
@@ -109,19 +110,16 @@ impl AddressMap {
             let entries = words.chunks(ENTRIES_IN_BLOCK).nth(block).unwrap_or_default();
             return entries.iter().copied().try_for_each(each);
         }
-        let section = self.section_of(block).unwrap_or_default();
-        let entries = iterate_address_map(&section).into_iter().flatten();
-        entries.map(|(text, position)| Entry { text, position }).try_for_each(each)
+        self.entries_of(block).into_iter().flatten().try_for_each(each)
     }
 
-    /// A section that has only one block, so that Wasmtime's own decoder decodes it.
-    fn section_of(&self, block: usize) -> Option<Vec<u8>> {
+    /// The entries of a block of Wasmtime 48's.
+    fn entries_of(&self, block: usize) -> Option<BlockEntries<'_>> {
         let (index, bodies) = self.blocks()?;
         let entry = index.get(block)?;
         let end = index.get(block + 1).map_or(bodies.len(), block_position);
-        let body = bodies.get(block_position(entry)..end)?;
-        // As many entries as there are, one block, which starts where the index ends.
-        Some([&u32::MAX.to_le_bytes()[..], &1_u32.to_le_bytes(), &entry[..4], &[0; 4], body].concat())
+        let rest = EndianSlice::new(bodies.get(block_position(entry)..end)?, LittleEndian);
+        Some(BlockEntries { rest, left: ENTRIES_IN_BLOCK, text: block_start(entry), position: None })
     }
 
     /// The bytecode offset of the instruction at `offset` in `function`.
@@ -231,6 +229,57 @@ impl AddressMap {
     }
 }
 
+/// The entries of a block, which ends where they are damaged.
+///
+/// Each is the distance of its text offset from that of the entry before it, doubled, and one more if it comes from no
+/// instruction. Otherwise its position follows: the first one of the block, then distances. Wasmtime's own decoder begins
+/// with the first block of a section, so that each block would have to be copied into a section of its own.
+struct BlockEntries<'section> {
+    rest: EndianSlice<'section, LittleEndian>,
+    left: usize,
+    text: u32,
+    position: Option<u32>,
+}
+
+impl BlockEntries<'_> {
+    /// The next byte if it is a whole number, as nearly all are.
+    fn whole(&mut self) -> Option<u8> {
+        let whole = self.rest.slice().first().copied().filter(|byte| *byte < 0x80)?;
+        self.rest.skip(1).ok()?;
+        Some(whole)
+    }
+
+    fn unsigned(&mut self) -> Option<u64> {
+        let whole = self.whole().map(u64::from);
+        whole.or_else(|| self.rest.read_uleb128().ok())
+    }
+
+    fn position(&mut self) -> Option<u32> {
+        let Some(before) = self.position else { return u32::try_from(self.unsigned()?).ok() };
+        // Seven bits with a sign.
+        let whole = self.whole().map(|byte| i64::from((byte << 1).cast_signed() >> 1));
+        let distance = whole.or_else(|| self.rest.read_sleb128().ok())?;
+        before.checked_add_signed(i32::try_from(distance).ok()?)
+    }
+}
+
+impl Iterator for BlockEntries<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        self.left = self.left.checked_sub(1)?;
+        let token = self.unsigned()?;
+        self.text = self.text.checked_add(u32::try_from(token >> 1).ok()?)?;
+        if token & 1 != 0 {
+            return Some(Entry { text: self.text, position: FilePos::none() });
+        }
+        self.position = Some(self.position()?);
+        // A position that would be none is damage.
+        let position = self.position.filter(|position| *position != u32::MAX)?;
+        Some(Entry { text: self.text, position: FilePos::new(position) })
+    }
+}
+
 /// The index of so many blocks, and the bytes that it points into. Behind the numbers of entries and of blocks.
 fn split_blocks(section: &[u8], count: usize) -> Option<(&[IndexEntry], &[u8])> {
     let (index, bodies) = section.get(8..)?.split_at_checked(count.checked_mul(size_of::<IndexEntry>())?)?;
@@ -281,6 +330,7 @@ fn entries_in_words(section: &[u8]) -> Option<Vec<Entry>> {
 mod tests {
     use flamewalk_handler::code::CodeKind;
     use proptest::prelude::*;
+    use wasmtime_environ::iterate_address_map;
 
     use super::*;
 
@@ -301,6 +351,18 @@ mod tests {
         for other in [&bytes[..bytes.len() - 4], &longer, &section(&[2, 5, 4, 1, 1])] {
             assert!(entries_in_words(other).is_none());
         }
+    }
+
+    /// Wasmtime's decoder, of a section with this block only.
+    fn decoded_by_wasmtime(block: &[u8], start: u32) -> Vec<(u32, FilePos)> {
+        let section = [&section(&[ENTRIES_IN_BLOCK as u32, 1, start, 0])[..], block].concat();
+        iterate_address_map(&section).into_iter().flatten().collect()
+    }
+
+    fn decoded(block: &[u8], start: u32) -> Vec<(u32, FilePos)> {
+        let map = AddressMap::new(&[&section(&[ENTRIES_IN_BLOCK as u32, 1, start, 0])[..], block].concat());
+        let entries = map.entries_of(0).into_iter().flatten();
+        entries.map(|entry| (entry.text, entry.position)).collect()
     }
 
     /// A section of 16 MB whose blocks each were nearly all of it kept a thread busy for hours.
@@ -331,6 +393,15 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Of whatever bytes: mostly small numbers, as in images, and numbers of any length.
+        #[test]
+        fn blocks_are_decoded_as_wasmtime_does(
+            block in proptest::collection::vec(prop_oneof![4 => 0..0x80_u8, 1 => any::<u8>()], 0..600),
+            start in prop_oneof![3 => 0..1000_u32, 1 => any::<u32>()],
+        ) {
+            prop_assert_eq!(decoded(&block, start), decoded_by_wasmtime(&block, start));
+        }
 
         #[test]
         fn what_is_found_in_blocks_is_what_all_entries_say(lengths in functions()) {

@@ -25,6 +25,8 @@ use crate::{Error, GuestBinary};
 pub struct CodeImage {
     text: Range<usize>,
     functions: Vec<Function>,
+    /// Where each of them starts: a search stays within fewer cache lines than in `functions`.
+    starts: Box<[u32]>,
     /// Parallel to `functions`.
     symbols: Vec<Symbol>,
     /// The direct calls of trampolines, by return address.
@@ -62,6 +64,7 @@ impl CodeImage {
     pub fn bytes(&self) -> usize {
         let tables = [
             size_of_val(self.functions.as_slice()),
+            size_of_val(&*self.starts),
             size_of_val(self.symbols.as_slice()),
             size_of_val(self.trampoline_calls.as_slice()),
             self.address_map.bytes(),
@@ -119,6 +122,7 @@ impl CodeImage {
         });
         Ok(CodeImage {
             text: start..start + text.len(),
+            starts: functions.iter().map(|function| function.start).collect(),
             functions,
             symbols,
             trampoline_calls,
@@ -171,7 +175,7 @@ impl CodeImage {
 
     /// The function that covers a text offset, and what its symbol says.
     pub(crate) fn find(&self, offset: u32) -> Option<(Function, &Symbol)> {
-        let index = self.functions.partition_point(|function| function.start <= offset).checked_sub(1)?;
+        let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
         let function = self.functions[index];
         (offset < function.end()).then(|| (function, &self.symbols[index]))
     }

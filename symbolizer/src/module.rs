@@ -3,10 +3,11 @@
 //! In order of preference: a separate file of symbols, the guest's binary, what the image kept. They can differ
 //! in where their code sections begin, so that everything here counts from the start of its contents.
 
-use std::collections::HashMap;
 use std::mem::discriminant;
 use std::ops::Range;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::binary::CoreModule;
 use crate::bodies::{Bodies, Body};

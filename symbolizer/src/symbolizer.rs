@@ -1,8 +1,9 @@
 //! From addresses to frames.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::guest::{Guest, GuestName, Place};
 use crate::image::CodeImage;

@@ -71,7 +71,8 @@ fn print_ratios(rounds: &[Round]) {
             let mut ratios: Vec<f64> = rounds.iter().map(ratio).collect();
             ratios.sort_by(f64::total_cmp);
             let last = (ratios.len() - 1) as f64;
-            let quantile = |share: f64| 100.0 * (ratios[(share * last).clamp(0.0, last).round() as usize] - 1.0);
+            let quantile =
+                |share: f64| 100.0 * (ratios[(share * last).clamp(0.0, last).round() as usize] - 1.0);
             // So many ratios are below the true median as a coin shows heads.
             let deviations = 1.96 * 0.5 / (ratios.len() as f64).sqrt();
             let [least, median, most] = [0.5 - deviations, 0.5, 0.5 + deviations].map(quantile);

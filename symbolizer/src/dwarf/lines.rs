@@ -26,17 +26,16 @@ pub(crate) struct Position {
     pub(crate) column: u32,
 }
 
-/// From an address on, the code comes from a position. There are about as many rows as bytes in the line program.
+/// What a row of a line program says of the code from its address on.
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    address: u32,
     file: u32,
     line: u32,
     column: u32,
 }
 
 impl Row {
-    fn position(&self) -> Position {
+    fn position(self) -> Position {
         Position { file: Some(self.file), line: self.line, column: self.column }
     }
 }
@@ -52,11 +51,13 @@ struct Sequence {
     rows: Option<Rows>,
 }
 
-/// What a sequence says. Without any row if it is damaged.
+/// What a sequence says. Without any row if it is damaged. There are about as many as bytes in the line program.
 #[derive(Default)]
 struct Rows {
     end: u32,
-    /// Sorted by address.
+    /// Sorted. Apart from the rest, so that a search stays within few cache lines.
+    addresses: Box<[u32]>,
+    /// Parallel to `addresses`.
     rows: Box<[Row]>,
 }
 
@@ -100,9 +101,9 @@ impl Lines {
         for instructions in others {
             let rows = lines.run(sections, instructions.clone(), fuel);
             if let Some(rows) = units.unless_malformed(rows)?
-                && let Some(first) = rows.rows.first()
+                && let Some(first) = rows.addresses.first()
             {
-                lines.add(first.address, instructions, Some(rows), bodies);
+                lines.add(*first, instructions, Some(rows), bodies);
             }
         }
         lines.sequences.sort_by_key(|sequence| sequence.start);
@@ -128,7 +129,7 @@ impl Lines {
     ) -> Result<Rows, Stop> {
         // Instructions that make no row are paid for as well.
         fuel.burn(1 + instructions.len())?;
-        let mut rows: Vec<Row> = Vec::with_capacity(instructions.len() / 4);
+        let mut rows: Vec<(u32, Row)> = Vec::with_capacity(instructions.len() / 4);
         let mut end = 0;
         self.runner.run(sections, instructions, |row| {
             let address = u32::try_from(row.address()).unwrap_or(u32::MAX);
@@ -137,7 +138,6 @@ impl Lines {
                 return;
             }
             let row = Row {
-                address,
                 file: u32::try_from(row.file_index()).unwrap_or(u32::MAX),
                 line: row.line().and_then(|line| u32::try_from(line.get()).ok()).unwrap_or_default(),
                 column: match row.column() {
@@ -147,12 +147,13 @@ impl Lines {
             };
             // The last of several rows for one address is the one that counts.
             match rows.last_mut() {
-                Some(last) if last.address == address => *last = row,
-                _ => rows.push(row),
+                Some(last) if last.0 == address => last.1 = row,
+                _ => rows.push((address, row)),
             }
         })?;
-        rows.sort_by_key(|row| row.address);
-        Ok(Rows { end, rows: rows.into() })
+        rows.sort_by_key(|(address, _)| *address);
+        let (addresses, rows): (Vec<u32>, Vec<Row>) = rows.into_iter().unzip();
+        Ok(Rows { end, addresses: addresses.into(), rows: rows.into() })
     }
 
     /// The rows of a sequence, by its index.
@@ -184,7 +185,7 @@ impl Lines {
             return Ok(None);
         }
         let rows = self.rows(sections, units, index, fuel)?;
-        Ok(rows.rows.first().map(|row| (index, row.address)))
+        Ok(rows.addresses.first().map(|address| (index, *address)))
     }
 
     /// The position of an address in a body. `probable` is the sequence that most of the body's addresses are in.
@@ -238,17 +239,19 @@ impl Lines {
 
 impl Rows {
     fn find(&self, body: Body, address: u32, is_same: impl Fn(u32) -> bool) -> Option<Position> {
-        let after = self.rows.partition_point(|row| row.address <= address);
+        let after = self.addresses.partition_point(|start| *start <= address);
         let index = after.checked_sub(1).filter(|_| address < self.end)?;
         let row = self.rows[index];
         if row.line != 0 {
             return Some(row.position());
         }
-        let (before, after) = self.rows.split_at(index);
-        let is_near = |row: &&Row| row.line != 0 && body.contains(row.address) && is_same(row.address);
-        let nearest = before.iter().rev().take(FARTHEST_LINE).find(is_near);
-        let nearest = nearest.or_else(|| after.iter().take(FARTHEST_LINE).find(is_near));
-        Some(nearest.unwrap_or(&row).position())
+        let is_near = |index: &usize| {
+            let start = self.addresses[*index];
+            self.rows[*index].line != 0 && body.contains(start) && is_same(start)
+        };
+        let nearest = (0..index).rev().take(FARTHEST_LINE).find(is_near);
+        let nearest = nearest.or_else(|| (index..self.rows.len()).take(FARTHEST_LINE).find(is_near));
+        Some(nearest.map_or(row, |index| self.rows[index]).position())
     }
 }
 
