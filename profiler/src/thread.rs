@@ -3,7 +3,7 @@
 //! A [`Thread`] is made when a thread first enters a guest of an attached store, and goes when the thread ends.
 //! While a session runs it is *armed*: it has an event source, a ring and counters.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
@@ -28,8 +28,13 @@ use flamewalk_unwinder::HostFrames;
 use crate::error::Error;
 use crate::layout::ActivationList;
 use crate::shared::Shared;
-use crate::signal;
 use crate::source::{Plan, SignalInfo, Source, Ticks};
+
+mod bounds;
+mod current;
+
+pub(crate) use bounds::{stack_bounds, usable_stack_start};
+pub(crate) use current::{attach_current, is_known, with_current, with_existing};
 
 /// What a thread has while a session runs.
 #[derive(Debug)]
@@ -365,129 +370,4 @@ impl Drop for Thread {
 
 fn saturate(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-/// The calling thread's [`Thread`], until the thread ends.
-struct Current(RefCell<Option<Arc<Thread>>>);
-
-thread_local! {
-    static CURRENT: Current = const { Current(RefCell::new(None)) };
-    /// What the calling thread's [`Thread`] is of; null if there is none. Without a destructor, so that it takes a load to
-    /// read it.
-    static KNOWN: Cell<*const Shared> = const { Cell::new(ptr::null()) };
-}
-
-impl Drop for Current {
-    fn drop(&mut self) {
-        self.replace(None);
-    }
-}
-
-impl Current {
-    fn replace(&self, thread: Option<Arc<Thread>>) {
-        let pointer = thread.as_ref().map_or(ptr::null(), Arc::as_ptr);
-        KNOWN.set(thread.as_ref().map_or(ptr::null(), |thread| Arc::as_ptr(&thread.shared)));
-        let before = self.0.replace(thread);
-        if let Some(before) = &before {
-            before.shared.remove_thread(before);
-        }
-        // SAFETY: `self` keeps the thread until the next call, which sets another pointer before it lets go.
-        unsafe { signal::set_current(pointer) };
-    }
-}
-
-/// Runs `act` with the calling thread's [`Thread`] for this profiler, which is made if there is none. `None` if the thread
-/// is ending, or the process was forked from the profiler's.
-///
-/// # Errors
-///
-/// [`Error::System`] or [`Error::Unexpected`] if it cannot be made.
-pub(crate) fn with_current<R>(
-    shared: &Arc<Shared>,
-    act: impl FnOnce(&Thread) -> R,
-) -> Result<Option<R>, Error> {
-    if !shared.process.is_current() {
-        return Ok(None);
-    }
-    let with = |current: &Current| {
-        let known = current.0.borrow().as_ref().is_some_and(|thread| Arc::ptr_eq(&thread.shared, shared));
-        if !known {
-            let thread = Arc::new(Thread::new(Arc::clone(shared))?);
-            current.replace(Some(Arc::clone(&thread)));
-            shared.add_thread(thread);
-        }
-        Ok(current.0.borrow().as_deref().map(act))
-    };
-    CURRENT.try_with(with).unwrap_or(Ok(None))
-}
-
-/// Whether the calling thread is known to this profiler, or, in a forked process, was to its parent's.
-#[inline]
-pub(crate) fn is_known(shared: &Arc<Shared>) -> bool {
-    KNOWN.get() == Arc::as_ptr(shared)
-}
-
-/// Makes the calling thread known to this profiler, if it is not yet.
-///
-/// # Errors
-///
-/// As for [`with_current`].
-pub(crate) fn attach_current(shared: &Arc<Shared>) -> Result<(), Error> {
-    with_current(shared, |_| ()).map(drop)
-}
-
-/// Runs `act` with the calling thread's [`Thread`] for this profiler, if there is one.
-pub(crate) fn with_existing(shared: &Arc<Shared>, act: impl FnOnce(&Thread)) {
-    // A thread that is ending has let go of it.
-    let _ = CURRENT.try_with(|current| {
-        let thread = current.0.borrow();
-        if let Some(thread) = thread.as_deref().filter(|thread| Arc::ptr_eq(&thread.shared, shared)) {
-            act(thread);
-        }
-    });
-}
-
-/// The addresses of the calling thread's stack.
-pub(crate) fn stack_bounds() -> Result<Range<usize>, Error> {
-    stack_and_guard().map(|(stack, _)| stack)
-}
-
-/// The lowest address of the calling thread's stack that can be used, whether or not the guard counts as part of it.
-///
-/// # Errors
-///
-/// [`Error::Stack`] on the main thread, whose stack is not there yet as far as it was not used.
-pub(crate) fn usable_stack_start() -> Result<usize, Error> {
-    let (stack, guard) = stack_and_guard()?;
-    if nix::unistd::gettid() == nix::unistd::getpid() {
-        let what = "the main thread's stack grows as it is used; run the guest on another thread";
-        return Err(Error::Stack { what, limit: 0, bottom: stack.start });
-    }
-    Ok(stack.start.saturating_add(guard))
-}
-
-/// The calling thread's stack, and the size of its guard in bytes.
-fn stack_and_guard() -> Result<(Range<usize>, usize), Error> {
-    let mut attributes = std::mem::MaybeUninit::uninit();
-    let mut start = ptr::null_mut();
-    let (mut size, mut guard) = (0, 0);
-    // SAFETY: the attributes are initialized by the first call, read by the others only if that succeeded, and
-    // destroyed once.
-    let result = unsafe {
-        match libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) {
-            0 => {
-                let stack = libc::pthread_attr_getstack(attributes.as_ptr(), &mut start, &mut size);
-                let guard = libc::pthread_attr_getguardsize(attributes.as_ptr(), &mut guard);
-                libc::pthread_attr_destroy(attributes.as_mut_ptr());
-                if stack == 0 { guard } else { stack }
-            }
-            error => error,
-        }
-    };
-    if result != 0 {
-        let source = std::io::Error::from_raw_os_error(result);
-        return Err(Error::System { action: "find the bounds of a thread's stack", source });
-    }
-    let start = start.addr();
-    Ok((start..start.saturating_add(size), guard))
 }
