@@ -150,9 +150,10 @@ Examples:
   flamewalk diff --base a1.flamewalk --base a2.flamewalk --new b1.flamewalk --new b2.flamewalk
   flamewalk diff old.flamewalk new.flamewalk --fail-above 5 --format markdown -o diff.svg
   flamewalk diff old.flamewalk new.flamewalk --work 1000 --work 1200   cost per request
+  flamewalk diff old.folded new.folded --period 1                     folded stacks whose values are samples
 
 Exit status: 0; 1 if something rose by more than --fail-above and beyond noise; 125 if flamewalk could not do
-what it was asked to.";
+what it was asked to, or with --fail-above cannot know what is noise.";
 
 /// Compare the profiles of two builds, or of two runs.
 ///
@@ -177,6 +178,12 @@ pub(crate) struct Diff {
     /// new build. Then cost per unit is compared
     #[arg(long, value_name = "N")]
     pub(crate) work: Vec<f64>,
+
+    /// What one sample weighs, for files that hold neither the number of their samples nor their period, as folded stacks: 1
+    /// if their values are numbers of samples, 1000000 if they are nanoseconds and a sample was taken each millisecond.
+    /// Without it nothing in them is tested; with less than the truth, noise is called significant
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) period: Option<u64>,
 
     /// Exit with status 1 if a function's share (with --work, its cost as a share of the base's) rose by more percent
     /// than this, beyond noise

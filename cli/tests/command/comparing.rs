@@ -50,6 +50,44 @@ fn a_rise_fails_a_build_and_noise_does_not() {
     assert!(costlier.stderr.contains("draw"), "{costlier:?}");
 }
 
+/// Folded stacks do not say how many samples they are of. A gate on them let everything pass, from 0.01 % to 50 %.
+#[test]
+fn a_gate_that_cannot_tell_fails() {
+    let folder = Folder::new();
+    let folded = |name: &str, a: u64| {
+        let path = folder.path(name);
+        std::fs::write(&path, format!("a {a}\nb {}\n", 10_000 - a)).unwrap();
+        path
+    };
+    let (base, new) = (folded("base.folded", 1), folded("new.folded", 5_000));
+    let (again, rise) = (folded("again.folded", 1), ["--fail-above", "3"]);
+    let refused = |outcome: Outcome| {
+        assert_eq!(outcome.status, Some(125), "{outcome:?}");
+        let expected =
+            "base.folded` holds neither the number of its samples nor their period; compare .flamewalk";
+        assert!(outcome.stderr.contains(expected) && outcome.stderr.contains("--period"), "{outcome:?}");
+        assert!(outcome.stdout.contains("0.01 → 50.00"), "{outcome:?}");
+    };
+    refused(diff(&base, &new, &rise));
+    let mut several = flamewalk("diff");
+    for (side, path) in [("--base", &base), ("--base", &again), ("--new", &new), ("--new", &new)] {
+        several.arg(side).arg(path);
+    }
+    refused(finish(several.args(rise)));
+    assert_eq!(diff(&base, &new, &[]).status, Some(0), "without a threshold there is nothing to decide");
+
+    let period = |new: &Path, period| diff(&base, new, &[&rise[..], &["--period", period]].concat());
+    let failed = period(&new, "1");
+    assert_eq!(failed.status, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("a: self rose by 49.99 percentage points"), "{failed:?}");
+    assert_eq!(period(&again, "1").status, Some(0));
+    // Two samples a side tell nothing, and say so.
+    let passed = period(&new, "5000");
+    assert_eq!(passed.status, Some(0), "{passed:?}");
+    assert!(passed.stderr.contains("may be missed"), "{passed:?}");
+    assert_eq!(period(&new, "0").status, Some(125));
+}
+
 #[test]
 fn a_comparison_is_printed_and_drawn() {
     let folder = Folder::new();
