@@ -67,6 +67,10 @@ fn a_gate_that_cannot_tell_fails() {
             "base.folded` holds neither the number of its samples nor their period; compare .flamewalk";
         assert!(outcome.stderr.contains(expected) && outcome.stderr.contains("--period"), "{outcome:?}");
         assert!(outcome.stdout.contains("0.01 → 50.00"), "{outcome:?}");
+        assert!(
+            outcome.stdout.contains("base: weight ") && !outcome.stdout.contains("samples, "),
+            "{outcome:?}"
+        );
     };
     refused(diff(&base, &new, &rise));
     let mut several = flamewalk("diff");

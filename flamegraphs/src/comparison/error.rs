@@ -51,6 +51,7 @@ pub struct EventName(pub Event);
 impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = match self.0.unit {
+            _ if !self.0.is_known() => "of unknown unit",
             Unit::Nanoseconds => "in nanoseconds",
             Unit::Events => "counted",
         };
