@@ -96,7 +96,7 @@ Examples:
   flamewalk annotate a.flamewalk parse --format json             for a script
 
 JSON is one object. `function`, `self_weight`, `self_share`, `total_weight` and `total_share` are the function's;
-`listings` has a file (`file`), or with --wat and --machine a function of the guest (`module`, `function_index`), each with
+`listings` has a file (`file`, and `text_file` if its text was taken from another path), or with --wat and --machine a function of the guest (`module`, `function_index`), each with
 its `lines`: `line`, a number, or `offset`, in bytes of the guest's binary or of the text of its machine code; `text`; and
 the same four figures. `no_line` is what fell on no known source line. Weights are in the unit of `event`, shares are of
 the whole profile's `weight`, from 0 to 1. The rest is as in `report --format json`.
@@ -120,7 +120,8 @@ pub(crate) struct Annotate {
     #[arg(value_name = "FUNCTION")]
     pub(crate) function: String,
 
-    /// Look for source files here, by as much of their paths as there is; may be given several times
+    /// Look for source files here, by as much of their paths as there is: at least by the file and its directory, and in the
+    /// standard library and dependencies by the package too; may be given several times
     #[arg(long = "source-dir", value_name = "DIR")]
     pub(crate) source_directories: Vec<PathBuf>,
 
