@@ -42,10 +42,14 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
     let progress = Progress::start(false, |_| Some("comparing".to_owned()));
     let comparison = Comparison::new(&base, &new, &options)?;
     drop(progress);
-    print(arguments, &comparison)?;
+    if !arguments.quiet {
+        print(arguments, &comparison)?;
+    }
     for output in &outputs {
         draw(arguments, output, (&base, &new), &comparison, &sources)?;
-        eprintln!("flamewalk: wrote {}", output.path().display());
+        if !arguments.quiet {
+            eprintln!("flamewalk: wrote {}", output.path().display());
+        }
     }
     let Some(threshold) = arguments.fail_above else { return Ok(0) };
     let verdict = comparison.fail_above(threshold).map_err(|error| {
@@ -57,6 +61,9 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
             _ => error.into(),
         }
     })?;
+    if arguments.quiet && !verdict.failed() {
+        return Ok(0);
+    }
     verdict.to_string().lines().for_each(|line| eprintln!("flamewalk: {line}"));
     Ok(if verdict.failed() { ROSE } else { 0 })
 }

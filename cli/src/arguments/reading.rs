@@ -218,6 +218,10 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) top: usize,
 
+    /// Print nothing but errors, and what --fail-above fails for
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
     #[command(flatten)]
     pub(crate) filter: FilterArguments,
 }

@@ -43,6 +43,15 @@ fn a_rise_fails_a_build_and_noise_does_not() {
         assert!(passed.stderr.contains("nothing rose"), "{passed:?}");
     }
     assert_eq!(diff(&base, &slow, &[]).status, Some(0), "without a threshold nothing fails");
+    // Only what fails it is said if quiet is asked for, as in `report` and `merge`.
+    let svg = folder.path("quiet.svg");
+    let quiet = |new| diff(&base, new, &["-q", "--fail-above", "5", "-o", svg.to_str().unwrap()]);
+    let said = quiet(&slow);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(1), ""), "{said:?}");
+    assert!(said.stderr.lines().all(|line| line.contains("rose by")) && !said.stderr.is_empty(), "{said:?}");
+    let said = quiet(&noise);
+    assert_eq!((said.status, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
+    assert!(svg.exists());
     // The share of `draw` falls; its cost per unit of work does not, if there was less of it.
     let work = ["--work", "1000", "--work", "500", "--fail-above", "50"];
     let costlier = diff(&base, &slow, &work);
