@@ -28,26 +28,42 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
         _ => return Err(Failure::Work { given: arguments.work.len() }),
     };
     options.error_rate = arguments.error_rate;
+    options.period = arguments.period;
     let sources = Sources::new(&arguments.source_directories)?;
     let outputs = Output::open_all(&arguments.outputs, arguments.graph.orientation())?;
     if let Some(other) = outputs.iter().find(|output| matches!(output.format(), OutputFormat::Profile(_))) {
         return Err(Failure::ComparisonFormat { path: other.path().into() });
     }
-    let (base, new) = match &*arguments.profiles {
+    let (base_paths, new_paths) = match &*arguments.profiles {
         [base, new] => (std::slice::from_ref(base), std::slice::from_ref(new)),
         _ => (&*arguments.base, &*arguments.new),
     };
-    let (base, new) = (read(arguments, base)?, read(arguments, new)?);
+    let (base, new) = (read(arguments, base_paths)?, read(arguments, new_paths)?);
     let progress = Progress::start(false, |_| Some("comparing".to_owned()));
     let comparison = Comparison::new(&base, &new, &options)?;
     drop(progress);
-    print(arguments, &comparison)?;
+    if !arguments.quiet {
+        print(arguments, &comparison)?;
+    }
     for output in &outputs {
         draw(arguments, output, (&base, &new), &comparison, &sources)?;
-        eprintln!("flamewalk: wrote {}", output.path().display());
+        if !arguments.quiet {
+            eprintln!("flamewalk: wrote {}", output.path().display());
+        }
     }
     let Some(threshold) = arguments.fail_above else { return Ok(0) };
-    let verdict = comparison.fail_above(threshold)?;
+    let verdict = comparison.fail_above(threshold).map_err(|error| {
+        let mut profiles = base_paths.iter().zip(&base).chain(new_paths.iter().zip(&new));
+        let unknown =
+            profiles.find(|(_, profile)| profile.total().samples == 0 && profile.metadata.period.is_none());
+        match (&error, unknown) {
+            (ComparisonError::NoiseUnknown, Some((path, _))) => Failure::NoiseUnknown { path: path.clone() },
+            _ => error.into(),
+        }
+    })?;
+    if arguments.quiet && !verdict.failed() {
+        return Ok(0);
+    }
     verdict.to_string().lines().for_each(|line| eprintln!("flamewalk: {line}"));
     Ok(if verdict.failed() { ROSE } else { 0 })
 }

@@ -41,6 +41,12 @@ pub(crate) enum Failure {
     #[error("{reason}")]
     Compare { reason: String },
 
+    #[error(
+        "--fail-above cannot tell a rise from noise: `{}` holds neither the number of its samples nor their period; compare \
+         .flamewalk or .pb.gz files, or give the weight of one sample with --period", path.display()
+    )]
+    NoiseUnknown { path: PathBuf },
+
     #[error("a comparison cannot be written to `{}`; use .svg or .html, or --format", path.display())]
     ComparisonFormat { path: PathBuf },
 

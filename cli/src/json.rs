@@ -1,6 +1,6 @@
 //! What the JSON of all commands that list figures of one profile has in common.
 
-use flamewalk::profile::{EndReason, Profile, Tally, Unit};
+use flamewalk::profile::{EndReason, Profile, Tally};
 use serde_json::{Map, Value, json};
 
 /// An object with what is known about the profile, to which a command adds what it lists. `format` names that list and
@@ -10,13 +10,9 @@ pub(crate) fn about(format: &str, profile: &Profile) -> Value {
     let statistics = &metadata.statistics;
     let lost: Map<_, _> =
         statistics.lost.iter().map(|(cause, lost)| (cause.to_string(), tally(*lost))).collect();
-    let unit = match metadata.event.unit {
-        Unit::Nanoseconds => "nanoseconds",
-        Unit::Events => "events",
-    };
     json!({
         "format": format,
-        "event": { "name": metadata.event.name, "unit": unit },
+        "event": { "name": metadata.event.name, "unit": metadata.event.unit_name() },
         "guest": metadata.guest,
         "command": metadata.command,
         "engine": metadata.engine,

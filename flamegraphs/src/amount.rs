@@ -22,9 +22,10 @@ impl fmt::Display for Amount<'_> {
 }
 
 impl Amount<'_> {
-    /// With what is counted: `1.23 s`, `1,234 page-faults`.
+    /// With what is counted: `1.23 s`, `1,234 page-faults`, or if that is not known, `weight 1,234`.
     pub(crate) fn named(&self) -> String {
         match self.event.unit {
+            _ if !self.event.is_known() => format!("{} {self}", self.event.name),
             Unit::Nanoseconds => self.to_string(),
             Unit::Events => format!("{self} {}", flamewalk_profile::printable(&self.event.name)),
         }
@@ -94,6 +95,11 @@ mod tests {
     fn amounts_follow_the_unit() {
         let faults = Event::count("page-faults");
         assert_eq!(Amount { weight: 1_234, event: &faults }.named(), "1,234 page-faults");
+        // The values of a folded file were called samples, whatever they were.
+        assert_eq!(
+            Amount { weight: 5_638_251_943, event: &Event::default() }.named(),
+            "weight 5,638,251,943"
+        );
         let cpu = Event::time("cpu");
         assert_eq!(Amount { weight: 1_500, event: &cpu }.named(), "1.50 µs");
         assert_eq!(format!("{:>9}|", Amount { weight: 1_500, event: &cpu }), "  1.50 µs|");

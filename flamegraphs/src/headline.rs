@@ -93,7 +93,7 @@ mod tests {
     fn the_subtitle_says_what_is_known() {
         let mut metadata = Metadata::default();
         let total = Tally { samples: 1_234, weight: 1_234_000_000 };
-        assert_eq!(subtitle(&metadata, Tally { samples: 0, weight: 7 }), "7 samples");
+        assert_eq!(subtitle(&metadata, Tally { samples: 0, weight: 7 }), "weight 7");
 
         metadata.event = Event::time("cpu");
         metadata.engine = Some("timer CLOCK_THREAD_CPUTIME_ID".into());

@@ -19,6 +19,8 @@ const CONTEXT: usize = 3;
 pub struct Listing {
     /// What is listed.
     pub subject: Subject,
+    /// The file that a source file's text was taken from, if its path is not the subject's.
+    pub text_file: Option<String>,
     /// The lines in their order; `None` where some are left out.
     pub lines: Vec<Option<ListingLine>>,
     /// What was measured, and with it the unit of the weights.
@@ -80,7 +82,7 @@ impl Listing {
             shown.pop();
         }
         let event = metadata.event.clone();
-        Self { subject, lines: shown, event, total_weight, columns: None }
+        Self { subject, text_file: None, lines: shown, event, total_weight, columns: None }
     }
 
     /// The costs of a source file's lines; without its text, only the lines that have any.
@@ -141,7 +143,9 @@ impl fmt::Display for Listing {
             ],
             None => ["", "", "", "", "…"].map(str::to_owned),
         };
-        let title = self.subject.to_string();
+        let text_file = self.text_file.as_ref();
+        let text_file = text_file.map(|file| format!(", with the text of {}", printable(file)));
+        let title = format!("{}{}", self.subject, text_file.unwrap_or_default());
         let table = Table {
             heads: ["SELF", "SELF%", "TOTAL", "TOTAL%", ""],
             name_head: &title,

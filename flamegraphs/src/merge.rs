@@ -33,6 +33,7 @@ pub enum MergeError {
 
 fn describe(event: &Event) -> String {
     let unit = match event.unit {
+        _ if !event.is_known() => "of unknown unit",
         Unit::Nanoseconds => "time",
         Unit::Events => "a count",
     };

@@ -35,6 +35,9 @@ fn of_listing(listing: &Listing, whole: u64) -> Value {
         add(&mut document, line.cost, whole);
         document
     };
+    if let Some(file) = &listing.text_file {
+        document["text_file"] = file.as_str().into();
+    }
     document["lines"] = listing.lines.iter().flatten().map(line).collect();
     document
 }

@@ -70,7 +70,11 @@ fn of_sources(
     }
     let total = profile.total().weight;
     let listings = annotation.files.iter().map(|(path, costs)| {
-        Listing::of_source(path, costs, sources.text(path).as_deref(), &profile.metadata, total)
+        let (file, text) = sources.text(path).map(|found| (found.file, found.text)).unzip();
+        let mut listing = Listing::of_source(path, costs, text.as_deref(), &profile.metadata, total);
+        listing.text_file =
+            file.filter(|file| *file != *path.as_ref()).map(|file| file.display().to_string());
+        listing
     });
     Ok(listings.collect())
 }

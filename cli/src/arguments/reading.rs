@@ -96,7 +96,7 @@ Examples:
   flamewalk annotate a.flamewalk parse --format json             for a script
 
 JSON is one object. `function`, `self_weight`, `self_share`, `total_weight` and `total_share` are the function's;
-`listings` has a file (`file`), or with --wat and --machine a function of the guest (`module`, `function_index`), each with
+`listings` has a file (`file`, and `text_file` if its text was taken from another path), or with --wat and --machine a function of the guest (`module`, `function_index`), each with
 its `lines`: `line`, a number, or `offset`, in bytes of the guest's binary or of the text of its machine code; `text`; and
 the same four figures. `no_line` is what fell on no known source line. Weights are in the unit of `event`, shares are of
 the whole profile's `weight`, from 0 to 1. The rest is as in `report --format json`.
@@ -120,7 +120,8 @@ pub(crate) struct Annotate {
     #[arg(value_name = "FUNCTION")]
     pub(crate) function: String,
 
-    /// Look for source files here, by as much of their paths as there is; may be given several times
+    /// Look for source files here, by as much of their paths as there is: at least by the file and its directory, and in the
+    /// standard library and dependencies by the package too; may be given several times
     #[arg(long = "source-dir", value_name = "DIR")]
     pub(crate) source_directories: Vec<PathBuf>,
 
@@ -150,9 +151,10 @@ Examples:
   flamewalk diff --base a1.flamewalk --base a2.flamewalk --new b1.flamewalk --new b2.flamewalk
   flamewalk diff old.flamewalk new.flamewalk --fail-above 5 --format markdown -o diff.svg
   flamewalk diff old.flamewalk new.flamewalk --work 1000 --work 1200   cost per request
+  flamewalk diff old.folded new.folded --period 1                     folded stacks whose values are samples
 
 Exit status: 0; 1 if something rose by more than --fail-above and beyond noise; 125 if flamewalk could not do
-what it was asked to.";
+what it was asked to, or with --fail-above cannot know what is noise.";
 
 /// Compare the profiles of two builds, or of two runs.
 ///
@@ -177,6 +179,12 @@ pub(crate) struct Diff {
     /// new build. Then cost per unit is compared
     #[arg(long, value_name = "N")]
     pub(crate) work: Vec<f64>,
+
+    /// What one sample weighs, for files that hold neither the number of their samples nor their period, as folded stacks: 1
+    /// if their values are numbers of samples, 1000000 if they are nanoseconds and a sample was taken each millisecond.
+    /// Without it nothing in them is tested; with less than the truth, noise is called significant
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) period: Option<u64>,
 
     /// Exit with status 1 if a function's share (with --work, its cost as a share of the base's) rose by more percent
     /// than this, beyond noise
@@ -209,6 +217,10 @@ pub(crate) struct Diff {
     /// List this many
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) top: usize,
+
+    /// Print nothing but errors, and what --fail-above fails for
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 
     #[command(flatten)]
     pub(crate) filter: FilterArguments,

@@ -193,8 +193,9 @@ fn several_answers_are_one_profile() {
     profile.metadata.statistics.check().unwrap();
     assert!(profile.metadata.notices.is_empty(), "{:?}", profile.metadata.notices);
     let seconds = profile.metadata.duration.unwrap().as_secs_f64();
-    // More than the first two answers, and no time twice.
-    assert!((2.6..elapsed).contains(&seconds), "{seconds} of {elapsed}");
+    // No time twice, and no stretch is missing: without the shortest, of half a second, there would be 4.5 at most. Making
+    // and sending the answers takes less than a tenth of a second of the five together, on a machine with much else to do.
+    assert!((4.5..elapsed).contains(&seconds), "{seconds} of {elapsed}");
     assert!(profile.metadata.real_rate.is_some() && profile.metadata.asked_rate.is_some());
     assert!(profile.metadata.command[0].contains("attach"), "{:?}", profile.metadata.command);
     assert_eq!(profile.metadata.guest, Some(format!("process {}", running.program.id())));

@@ -43,11 +43,62 @@ fn a_rise_fails_a_build_and_noise_does_not() {
         assert!(passed.stderr.contains("nothing rose"), "{passed:?}");
     }
     assert_eq!(diff(&base, &slow, &[]).status, Some(0), "without a threshold nothing fails");
+    // Only what fails it is said if quiet is asked for, as in `report` and `merge`.
+    let svg = folder.path("quiet.svg");
+    let quiet = |new| diff(&base, new, &["-q", "--fail-above", "5", "-o", svg.to_str().unwrap()]);
+    let said = quiet(&slow);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(1), ""), "{said:?}");
+    assert!(said.stderr.lines().all(|line| line.contains("rose by")) && !said.stderr.is_empty(), "{said:?}");
+    let said = quiet(&noise);
+    assert_eq!((said.status, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
+    assert!(svg.exists());
     // The share of `draw` falls; its cost per unit of work does not, if there was less of it.
     let work = ["--work", "1000", "--work", "500", "--fail-above", "50"];
     let costlier = diff(&base, &slow, &work);
     assert_eq!(costlier.status, Some(1), "{costlier:?}");
     assert!(costlier.stderr.contains("draw"), "{costlier:?}");
+}
+
+/// Folded stacks do not say how many samples they are of. A gate on them let everything pass, from 0.01 % to 50 %.
+#[test]
+fn a_gate_that_cannot_tell_fails() {
+    let folder = Folder::new();
+    let folded = |name: &str, a: u64| {
+        let path = folder.path(name);
+        std::fs::write(&path, format!("a {a}\nb {}\n", 10_000 - a)).unwrap();
+        path
+    };
+    let (base, new) = (folded("base.folded", 1), folded("new.folded", 5_000));
+    let (again, rise) = (folded("again.folded", 1), ["--fail-above", "3"]);
+    let refused = |outcome: Outcome| {
+        assert_eq!(outcome.status, Some(125), "{outcome:?}");
+        let expected =
+            "base.folded` holds neither the number of its samples nor their period; compare .flamewalk";
+        assert!(outcome.stderr.contains(expected) && outcome.stderr.contains("--period"), "{outcome:?}");
+        assert!(outcome.stdout.contains("0.01 → 50.00"), "{outcome:?}");
+        assert!(
+            outcome.stdout.contains("base: weight ") && !outcome.stdout.contains("samples, "),
+            "{outcome:?}"
+        );
+    };
+    refused(diff(&base, &new, &rise));
+    let mut several = flamewalk("diff");
+    for (side, path) in [("--base", &base), ("--base", &again), ("--new", &new), ("--new", &new)] {
+        several.arg(side).arg(path);
+    }
+    refused(finish(several.args(rise)));
+    assert_eq!(diff(&base, &new, &[]).status, Some(0), "without a threshold there is nothing to decide");
+
+    let period = |new: &Path, period| diff(&base, new, &[&rise[..], &["--period", period]].concat());
+    let failed = period(&new, "1");
+    assert_eq!(failed.status, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("a: self rose by 49.99 percentage points"), "{failed:?}");
+    assert_eq!(period(&again, "1").status, Some(0));
+    // Two samples a side tell nothing, and say so.
+    let passed = period(&new, "5000");
+    assert_eq!(passed.status, Some(0), "{passed:?}");
+    assert!(passed.stderr.contains("may be missed"), "{passed:?}");
+    assert_eq!(period(&new, "0").status, Some(125));
 }
 
 #[test]

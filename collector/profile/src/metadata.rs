@@ -36,12 +36,27 @@ impl Event {
     pub fn count(name: impl Into<String>) -> Self {
         Self { name: name.into(), unit: Unit::Events }
     }
+
+    /// Whether it is known what weights are of: false for the default event.
+    pub fn is_known(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// The unit of the weights in a word, for other programs: `nanoseconds`, `events`, or `unknown`.
+    pub fn unit_name(&self) -> &'static str {
+        match self.unit {
+            _ if !self.is_known() => "unknown",
+            Unit::Nanoseconds => "nanoseconds",
+            Unit::Events => "events",
+        }
+    }
 }
 
-/// Weights of unknown meaning, as in a folded file from elsewhere.
+/// Weights of which nothing is known, called `weight`: a folded file holds numbers of samples, nanoseconds or anything
+/// else, and does not say which.
 impl Default for Event {
     fn default() -> Self {
-        Self::count("samples")
+        Self::count("weight")
     }
 }
 

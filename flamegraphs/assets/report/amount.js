@@ -4,6 +4,7 @@
 class Amounts {
   constructor(json) {
     this.isTime = json.is_time;
+    this.isKnown = json.is_known;
     this.event = json.event;
   }
 
@@ -11,8 +12,9 @@ class Amounts {
     return this.isTime ? time(weight) : count(weight);
   }
 
-  /** With what is counted. */
+  /** With what is counted, if that is known. */
   named(weight) {
+    if (!this.isKnown) return `${this.event} ${count(weight)}`;
     return this.isTime ? time(weight) : `${count(weight)} ${this.event}`;
   }
 }

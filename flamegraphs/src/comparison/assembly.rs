@@ -128,6 +128,7 @@ pub(super) fn compare(
         paths,
         calls,
         notices: Vec::new(),
+        testable,
         of_frames,
     };
     comparison.detectable = comparison
@@ -135,7 +136,7 @@ pub(super) fn compare(
         .iter()
         .filter_map(|function| function.own.leading().detectable)
         .max_by(f64::total_cmp);
-    comparison.notices = notices(&comparison, testable, collapse, within);
+    comparison.notices = notices(&comparison, collapse, within);
     Ok(comparison)
 }
 
@@ -337,7 +338,7 @@ fn summary(profiles: &[Profile], work: Option<f64>) -> SideSummary {
     }
 }
 
-fn notices(comparison: &Comparison, testable: bool, collapsed: bool, within: bool) -> Vec<String> {
+fn notices(comparison: &Comparison, collapsed: bool, within: bool) -> Vec<String> {
     let mut notices = Vec::new();
     let guests = || comparison.functions.iter().filter(|function| function.kind == FrameKind::Guest);
     for (side, cost) in [
@@ -358,7 +359,7 @@ fn notices(comparison: &Comparison, testable: bool, collapsed: bool, within: boo
             ));
         }
     }
-    if !testable {
+    if !comparison.testable {
         notices.push(
             "a profile holds neither the number of its samples nor their period: what is noise cannot be told, and \
              nothing is called significant"

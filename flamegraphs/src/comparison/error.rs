@@ -24,6 +24,11 @@ pub enum ComparisonError {
         /// The first event that differs.
         other: EventName,
     },
+    /// Noise is not known, so that nothing can be said of what is beyond it.
+    #[error(
+        "a profile holds neither the number of its samples nor their period: a rise cannot be told from noise"
+    )]
+    NoiseUnknown,
     /// An option outside of what it may be.
     #[error("{option} is {value}, but must be {allowed}")]
     Option {
@@ -46,6 +51,7 @@ pub struct EventName(pub Event);
 impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = match self.0.unit {
+            _ if !self.0.is_known() => "of unknown unit",
             Unit::Nanoseconds => "in nanoseconds",
             Unit::Events => "counted",
         };

@@ -2,7 +2,7 @@
 
 use std::io::{BufWriter, Write};
 
-use flamewalk_profile::{Event, Unit};
+use flamewalk_profile::Event;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{Comparison, ComparisonError};
@@ -33,14 +33,10 @@ impl Comparison {
     }
 }
 
-/// An event as `{"name": …, "unit": "nanoseconds" | "events"}`.
+/// An event as `{"name": …, "unit": "nanoseconds" | "events" | "unknown"}`.
 pub(super) fn event<S: Serializer>(event: &Event, serializer: S) -> Result<S::Ok, S::Error> {
     let mut object = serializer.serialize_struct("Event", 2)?;
     object.serialize_field("name", &event.name)?;
-    let unit = match event.unit {
-        Unit::Nanoseconds => "nanoseconds",
-        Unit::Events => "events",
-    };
-    object.serialize_field("unit", unit)?;
+    object.serialize_field("unit", event.unit_name())?;
     object.end()
 }

@@ -184,6 +184,9 @@ pub struct Comparison {
     pub calls: Vec<Call>,
     /// What the reader should know about the comparison's quality, one sentence each.
     pub notices: Vec<String>,
+    /// Whether the noise of all profiles is known.
+    #[serde(skip)]
+    testable: bool,
     /// By side and profile the function of each frame.
     #[serde(skip)]
     of_frames: [Vec<Vec<Option<usize>>>; 2],

@@ -17,7 +17,7 @@ pub struct Verdict {
     /// The rises that exceed it, largest first.
     pub causes: Vec<Cause>,
     /// The smallest rise that is found with a probability of 95 %, whatever it is in: a smaller one, even above the
-    /// threshold, may have been missed. `None` if nothing was tested.
+    /// threshold, may have been missed. `None` if nothing takes enough to be tested, or all that does takes nearly everything.
     pub detectable: Option<f64>,
 }
 
@@ -63,11 +63,16 @@ impl Comparison {
     /// the base, since the two may be one that was not recognized.
     ///
     /// # Errors
-    /// [`ComparisonError::Option`] if the threshold is negative or not a number.
+    /// [`ComparisonError::Option`] if the threshold is negative or not a number; [`ComparisonError::NoiseUnknown`] if a
+    /// profile holds neither the number of its samples nor their period, and
+    /// [`ComparisonOptions::period`](super::ComparisonOptions::period) does not say it either: nothing would ever fail.
     pub fn fail_above(&self, threshold: f64) -> Result<Verdict, ComparisonError> {
         if !(threshold >= 0.0 && threshold.is_finite()) {
             let (option, allowed) = ("the threshold", "a share of at least 0");
             return Err(ComparisonError::Option { option, value: threshold, allowed });
+        }
+        if !self.testable {
+            return Err(ComparisonError::NoiseUnknown);
         }
         let mut causes = Vec::new();
         let mut detectable: Option<f64> = None;

@@ -19,6 +19,8 @@ const TAB: &str = "    ";
 pub(super) struct Document {
     pub(super) title: String,
     event: String,
+    /// Whether it is known what weights are of.
+    is_known: bool,
     /// Whether weights are nanoseconds; otherwise they count events.
     is_time: bool,
     categories: Vec<Shades>,
@@ -85,6 +87,7 @@ impl Document {
                 |metadata| headline::title(metadata, options.title.as_deref()),
             ),
             event: printable(&event.name),
+            is_known: event.is_known(),
             is_time: event.unit == Unit::Nanoseconds,
             categories: Category::ALL
                 .into_iter()
@@ -154,11 +157,12 @@ fn facts(metadata: &Metadata, total: Tally) -> Vec<[String; 2]> {
         Some(EndReason::Finished) => Some("finished".to_owned()),
         Some(end) => Some(printable(&end.to_string())),
     };
+    let weight = Amount { weight: total.weight, event };
     let known = [
         ("guest", metadata.guest.as_deref().map(printable)),
         ("command", Some(printable(&metadata.command.join(" "))).filter(|command| !command.is_empty())),
-        ("event", Some(printable(&event.name))),
-        ("weight", Some(Amount { weight: total.weight, event }.named())),
+        ("event", Some(printable(&event.name)).filter(|_| event.is_known())),
+        ("weight", Some(if event.is_known() { weight.named() } else { weight.to_string() })),
         ("samples", Some(count(total.samples)).filter(|_| total.samples > 0)),
         ("rate", headline::rate(metadata)),
         ("engine", metadata.engine.as_deref().map(printable)),

@@ -119,6 +119,7 @@ fn without_the_number_of_samples_nothing_is_called_significant() {
     let comparison = compare(&base, &new).unwrap();
     assert_eq!(comparison.tests, 0);
     assert!(!comparison.is_significant());
+    assert!(matches!(comparison.fail_above(0.01), Err(ComparisonError::NoiseUnknown)));
     assert!(has_notice(&comparison, "neither the number"), "{:?}", comparison.notices);
     assert!(comparison.functions.iter().any(|function| function.own.share.estimate > 0.1));
 

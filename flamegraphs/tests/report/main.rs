@@ -94,14 +94,18 @@ fn a_profile_without_samples_or_details_is_shown() {
 
     let frame = profile.intern(flamewalk_profile::Frame::guest("only"));
     profile.add(&[frame], flamewalk_profile::Tally { samples: 0, weight: 7 }).unwrap();
-    browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "7 samples" }));
+    browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "weight 7" }));
 
     // As deep as a hostile file likes.
     let mut profile = Profile::default();
     let frames = ["ping", "pong"].map(|name| profile.intern(flamewalk_profile::Frame::guest(name)));
     let stack: Vec<_> = frames.into_iter().cycle().take(20_000).collect();
     profile.add(&stack, flamewalk_profile::Tally { samples: 5, weight: 5 }).unwrap();
-    browser::run("sparse", &page(&profile, &ReportOptions::default()), &json!({ "counted": "5 samples" }));
+    browser::run(
+        "sparse",
+        &page(&profile, &ReportOptions::default()),
+        &json!({ "counted": "weight 5 in 5 samples" }),
+    );
 }
 
 /// The new build parses slower, has lost a function and got another one; a function's hash is another.

@@ -2,9 +2,13 @@
 //! allows, and not only as close as some tolerance.
 //!
 //! Each test asks how likely it is that as many independent samples come out as far from the truth (Pearson's test of
-//! goodness of fit), and fails below 0.01. A right profiler does that once in a hundred times, so a first failure is
-//! followed by a second and a third, fresh set of samples, which have to fail as well: once in a million times. Of 20,000 samples, such
-//! a test sees a wrong profiler that has one of five parts about 1.5 points off; of 100,000, 0.7 points:
+//! goodness of fit). Below 0.01, which a right profiler gives once in a hundred times, four times as many fresh samples
+//! are taken, and have to come out below 0.0001: a right profiler fails once in a million times. Fresh sets of the same size, each
+//! tested at 0.01, would forgive a bias whenever one of them happens to miss it: one that a set shows in four of five
+//! cases, in half of all runs. Four times as many at 0.0001 show it practically always, so that such a bias fails four of
+//! five runs, as one set at 0.01 would, and more than the one in twelve of one set at 0.000001. Of 20,000 samples, such a
+//! test sees a wrong profiler that has one of five parts about 1.5 points off; of 100,000, 0.7 points. If the number of samples is
+//! given, they are tested once, at 0.01:
 //!
 //! ```text
 //! FLAMEWALK_ACCURACY_SAMPLES=100000 cargo test --workspace --test accuracy -- --nocapture
@@ -25,36 +29,43 @@ use fit::{Batches, shares, total_variation};
 use flamewalk::profile::{Profile, Stack};
 use flamewalk_guests::{GeneratedGuest, Guest, KNOWN_LINES};
 use sampling::{
-    Running, alone, guest_functions, is_host_call, period, sample, sample_generated, wanted_samples,
+    Running, alone, guest_functions, is_host_call, is_number_given, period, sample, sample_generated,
+    wanted_samples,
 };
 use wasmtime::Config;
 
 const RATE: u32 = 9_997;
-const SIGNIFICANT: f64 = 0.01;
+const SUSPICIOUS: f64 = 1e-2;
+const WRONG: f64 = 1e-4;
+/// How many times as many samples decide whether what is suspicious is wrong.
+const MORE: u64 = 4;
 
-/// Takes samples, and up to twice more if they do not fit the truth.
-fn check(what: &str, truth: &[f64], mut take: impl FnMut() -> Batches) {
-    for attempt in 1..=3 {
-        let batches = take();
+/// Takes samples, and more if they do not fit the truth.
+fn check(what: &str, truth: &[f64], mut take: impl FnMut(u64) -> Batches) {
+    let mut p_value = |samples| {
+        let batches = take(samples);
         let (counts, p) = (batches.sums(), batches.p_value(truth));
         let measured = shares(&counts);
         println!(
-            "{what}: {} samples, p = {p:.3}, dispersion {:.2}, total variation {:.4}\n    truth    {truth:.4?}\n    measured {measured:.4?}",
+            "{what}: {} samples, p = {p:.3e}, dispersion {:.2}, total variation {:.4}\n    truth    {truth:.4?}\n    measured {measured:.4?}",
             counts.iter().sum::<u64>(),
             batches.dispersion(),
             total_variation(&measured, truth),
         );
-        if p > SIGNIFICANT {
-            return;
-        }
-        println!("{what}: does not fit, attempt {attempt}");
+        p
+    };
+    let first = p_value(wanted_samples());
+    if first > SUSPICIOUS {
+        return;
     }
-    panic!("{what}: the samples do not fit the truth, three times");
+    assert!(!is_number_given(), "{what}: the samples do not fit the truth: p = {first:.1e}");
+    let second = p_value(MORE * wanted_samples());
+    assert!(second > WRONG, "{what}: the samples do not fit the truth: p = {first:.1e}, then {second:.1e}");
 }
 
 fn check_generated(what: &str, guest: &GeneratedGuest, config: &Config) {
     let _alone = alone();
-    let take = || sample_generated(guest, config, RATE, wanted_samples());
+    let take = |samples| sample_generated(guest, config, RATE, samples);
     check(&format!("{} {what}", guest.name), &guest.shares(), take);
 }
 
@@ -89,15 +100,8 @@ fn lines_and_inlined_functions() {
             frames.filter(|frame| &*frame.name == "lines").find_map(|frame| frame.location.as_ref())?.line;
         lines.iter().position(|known| *known == line)
     };
-    check("lines", &truth, || {
-        sample(
-            &binary,
-            Running::new(&binary, &Config::new(), 1),
-            RATE,
-            wanted_samples(),
-            lines.len(),
-            line_of,
-        )
+    check("lines", &truth, |samples| {
+        sample(&binary, Running::new(&binary, &Config::new(), 1), RATE, samples, lines.len(), line_of)
     });
     let functions = ["lines", "once", "twice"];
     let function_of = |profile: &Profile, stack: &Stack<'_>| {
@@ -105,8 +109,8 @@ fn lines_and_inlined_functions() {
         let names = guest_functions(profile, stack);
         functions.iter().position(|known| names.iter().rfind(|name| **name != "steps") == Some(known))
     };
-    check("inlined functions", &[0.3, 0.3, 0.4], || {
-        sample(&binary, Running::new(&binary, &Config::new(), 1), RATE, wanted_samples(), 3, function_of)
+    check("inlined functions", &[0.3, 0.3, 0.4], |samples| {
+        sample(&binary, Running::new(&binary, &Config::new(), 1), RATE, samples, 3, function_of)
     });
 }
 

@@ -15,12 +15,20 @@ pub(crate) const BATCHES: usize = 50;
 /// What may fall outside of all parts: on the calls themselves, which Winch makes heavier than Cranelift.
 const ELSEWHERE: f64 = 0.02;
 
+/// The environment variable that says how many samples to take of a guest.
+const NUMBER: &str = "FLAMEWALK_ACCURACY_SAMPLES";
+
 /// How many samples to take of a guest.
 pub(crate) fn wanted_samples() -> u64 {
-    match std::env::var("FLAMEWALK_ACCURACY_SAMPLES") {
-        Ok(text) => text.parse().expect("FLAMEWALK_ACCURACY_SAMPLES is a number of samples"),
+    match std::env::var(NUMBER) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{NUMBER} is a number of samples")),
         Err(_) => 20_000,
     }
+}
+
+/// Whether the user has said how many samples to take.
+pub(crate) fn is_number_given() -> bool {
+    std::env::var_os(NUMBER).is_some()
 }
 
 /// There is one profiler in a process at a time, and so one test.

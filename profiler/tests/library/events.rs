@@ -46,7 +46,9 @@ fn count(event: &str, export: &str, counted: impl Fn(&Usage) -> i64) -> Option<(
 }
 
 /// The kernel adjusts the period to the rate as it goes: what was counted since the last sample is not in the
-/// profile. That is one period, which is most where events come in a burst.
+/// profile. That is less than one period, but of which length is not known: a profile does not hold the period that the
+/// kernel has chosen for the next sample. Where events come in a burst it grows with each, so that the rest is a large part of
+/// them, and half is a bound from experience; what the profile says it has is bounded by what there was.
 fn check(profile: &Profile, counted: u64) {
     let ticks = profile.metadata.statistics.ticks;
     println!("{ticks} of {counted}");

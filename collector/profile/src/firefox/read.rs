@@ -52,7 +52,7 @@ fn describe(metadata: &mut Metadata, meta: &Meta, weight_type: Option<&str>) -> 
     metadata.event = match weight_type {
         Some("tracing-ms") => Event::time(name.unwrap_or_else(|| "time".to_owned())),
         Some("bytes") => Event::count(name.unwrap_or_else(|| "bytes".to_owned())),
-        Some("samples") | None => name.map_or_else(Event::default, Event::count),
+        Some("samples") | None => Event::count(name.unwrap_or_else(|| "samples".to_owned())),
         Some(other) => {
             let (what, value) = ("type of weights", other.to_owned());
             return Err(ProfileError::Value { format: Format::Firefox, what, value });

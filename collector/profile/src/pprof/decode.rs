@@ -111,7 +111,6 @@ impl Values {
         };
         let event = match scale {
             Some(_) => Event { name: name.to_string(), unit: Unit::Nanoseconds },
-            None if &*name == "weight" => Event::default(),
             None => Event { name: name.to_string(), unit: Unit::Events },
         };
         Ok(Self { count: types.len(), samples, weight, event, scale: scale.unwrap_or(1) })

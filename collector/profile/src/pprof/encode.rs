@@ -93,7 +93,8 @@ impl Encoder<'_> {
     }
 
     fn event(&mut self, event: &Event) -> ValueType {
-        let name = if *event == Event::default() { "weight" } else { &event.name };
+        // That name is taken by the number of samples.
+        let name = if event.name == "samples" { "weight" } else { &event.name };
         let unit = match event.unit {
             Unit::Nanoseconds => "nanoseconds",
             Unit::Events => "count",
