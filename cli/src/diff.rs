@@ -44,11 +44,11 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
     print(arguments, &comparison)?;
     for output in &outputs {
         draw(arguments, output, (&base, &new), &comparison, &sources)?;
-        eprintln!("flamewalk: wrote {}", output.path().display());
+        terminal::say(format_args!("wrote {}", output.path().display()));
     }
     let Some(threshold) = arguments.fail_above else { return Ok(0) };
     let verdict = comparison.fail_above(threshold)?;
-    verdict.to_string().lines().for_each(|line| eprintln!("flamewalk: {line}"));
+    verdict.to_string().lines().for_each(terminal::say);
     Ok(if verdict.failed() { ROSE } else { 0 })
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn merge(arguments: &Merge) -> Result<u8, Failure> {
     }
     if !arguments.quiet {
         terminal::report_quality(&merged.metadata);
-        outputs.iter().for_each(|output| eprintln!("flamewalk: wrote {}", output.path().display()));
+        outputs.iter().for_each(|output| terminal::say(format_args!("wrote {}", output.path().display())));
     }
     Ok(0)
 }

@@ -12,6 +12,7 @@ use flamewalk_flamegraphs::{FlamegraphError, Options, Orientation, svg};
 
 use crate::failure::Failure;
 use crate::sources::Sources;
+use crate::terminal;
 
 /// What stands for standard output, to which folded stacks are written, as what reads them from a pipe wants.
 const STANDARD_OUTPUT: &str = "-";
@@ -142,7 +143,7 @@ impl Output {
         if self.is_blank.swap(false, Ordering::Relaxed)
             && let Err(error) = std::fs::remove_file(&self.path)
         {
-            eprintln!("flamewalk: cannot remove `{}`: {error}", self.path.display());
+            terminal::say(format_args!("cannot remove `{}`: {error}", self.path.display()));
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn report(arguments: &Report) -> Result<u8, Failure> {
         }
     }
     terminal::report_quality(&profile.metadata);
-    outputs.iter().for_each(|output| eprintln!("flamewalk: wrote {}", output.path().display()));
+    outputs.iter().for_each(|output| terminal::say(format_args!("wrote {}", output.path().display())));
     Ok(0)
 }
 

@@ -58,7 +58,11 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     // Set once, here.
     let _ = to_finish.set(Arc::downgrade(&finish));
     match wasi::run(&guest, &profiler, arguments) {
-        Ok(end) => finish.finish(end),
+        Ok((end, returned)) => {
+            let printed = terminal::print(returned);
+            let status = finish.finish(end)?;
+            printed.map(|()| status)
+        }
         Err(failure) => {
             finish.end_progress();
             Err(failure)
@@ -99,7 +103,7 @@ impl Finish {
         metadata.guest = Some(self.guest.clone());
         metadata.command.clone_from(&self.command);
         if let EndReason::Trap(message) = &end {
-            eprintln!("flamewalk: the guest trapped: {message}");
+            terminal::say(format_args!("the guest trapped: {message}"));
         }
         metadata.end = Some(end);
         let profile = self.profiler.stop(metadata)?;
@@ -122,11 +126,11 @@ impl Finish {
         }
         let mut table = hottest(profile, self.top);
         table.columns = terminal::columns(&std::io::stderr());
-        eprint!("{table}");
+        terminal::print_to_stderr(table);
         self.report_quality(profile);
         for (output, result) in self.outputs.iter().zip(written) {
             if result.is_ok() {
-                eprintln!("flamewalk: wrote {}", output.path().display());
+                terminal::say(format_args!("wrote {}", output.path().display()));
             }
         }
     }

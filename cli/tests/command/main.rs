@@ -10,6 +10,7 @@ mod ci;
 mod comparing;
 mod events;
 mod frames;
+mod hangup;
 mod input_output;
 mod precompiled;
 mod programs;
