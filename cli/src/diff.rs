@@ -11,7 +11,7 @@ use flamewalk_flamegraphs::report::{ReportOptions, html_comparison};
 use crate::arguments::{Diff, DiffFormat, DiffShape};
 use crate::failure::Failure;
 use crate::input;
-use crate::output::{Output, OutputFormat};
+use crate::output::{Output, OutputFormat, Written};
 use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::terminal;
@@ -42,10 +42,10 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
     let comparison = Comparison::new(&base, &new, &options)?;
     drop(progress);
     print(arguments, &comparison)?;
-    for output in &outputs {
-        draw(arguments, output, (&base, &new), &comparison, &sources)?;
-        terminal::say(format_args!("wrote {}", output.path().display()));
-    }
+    let written =
+        Written::each(&outputs, |output| draw(arguments, output, (&base, &new), &comparison, &sources));
+    written.say();
+    written.result()?;
     let Some(threshold) = arguments.fail_above else { return Ok(0) };
     let verdict = comparison.fail_above(threshold)?;
     verdict.to_string().lines().for_each(terminal::say);

@@ -10,6 +10,7 @@
 mod annotate;
 mod arguments;
 mod attach;
+mod destination;
 mod diff;
 mod failure;
 mod guest;

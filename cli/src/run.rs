@@ -10,7 +10,7 @@ use crate::arguments::Run;
 use crate::failure::Failure;
 use crate::guest::Loaded;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, Written};
 use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::terminal;
@@ -108,19 +108,16 @@ impl Finish {
         metadata.end = Some(end);
         let profile = self.profiler.stop(metadata)?;
         if profile.is_empty() {
-            self.outputs.iter().for_each(Output::discard);
             self.report_quality(&profile);
             return Err(Failure::NoSamples { reason: why_empty(&profile) });
         }
-        // Every output is tried; the first failure is reported.
-        let written: Vec<_> =
-            self.outputs.iter().map(|output| output.write(&profile, &self.sources)).collect();
+        let written = Written::profile(&self.outputs, &profile, &self.sources);
         self.report(&profile, &written);
-        written.into_iter().collect::<Result<Vec<()>, _>>()?;
+        written.result()?;
         Ok(status)
     }
 
-    fn report(&self, profile: &Profile, written: &[Result<(), Failure>]) {
+    fn report(&self, profile: &Profile, written: &Written<'_>) {
         if self.quiet {
             return;
         }
@@ -128,11 +125,7 @@ impl Finish {
         table.columns = terminal::columns(&std::io::stderr());
         terminal::print_to_stderr(table);
         self.report_quality(profile);
-        for (output, result) in self.outputs.iter().zip(written) {
-            if result.is_ok() {
-                terminal::say(format_args!("wrote {}", output.path().display()));
-            }
-        }
+        written.say();
     }
 
     /// Says what makes the profile poorer than it could be.

@@ -18,7 +18,7 @@ use attached::Attached;
 use crate::arguments::Attach;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, Written};
 use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::terminal;
@@ -59,25 +59,21 @@ pub(crate) fn attach(arguments: &Attach) -> Result<u8, Failure> {
     let is_inside = attached.is_inside();
     let profile = attached.stop()?;
     if profile.is_empty() {
-        outputs.iter().for_each(Output::discard);
         if !arguments.quiet {
             terminal::report_quality(&profile.metadata);
         }
         shown?;
         return Err(Failure::NoSamples { reason: why_empty(&profile, arguments, is_inside) });
     }
-    // Every output is tried; the first failure is reported.
-    let written: Vec<_> = outputs.iter().map(|output| output.write(&profile, &sources)).collect();
+    let written = Written::profile(&outputs, &profile, &sources);
     if !arguments.quiet {
         let mut table = hottest(&profile, arguments.rows);
         table.columns = terminal::columns(&std::io::stderr());
         terminal::print_to_stderr(table);
         terminal::report_quality(&profile.metadata);
-        for (output, _) in outputs.iter().zip(&written).filter(|(_, result)| result.is_ok()) {
-            terminal::say(format_args!("wrote {}", output.path().display()));
-        }
+        written.say();
     }
-    written.into_iter().collect::<Result<Vec<()>, _>>()?;
+    written.result()?;
     shown.map(|()| 0)
 }
 

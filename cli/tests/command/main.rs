@@ -17,6 +17,7 @@ mod programs;
 mod reading;
 mod real_pairs;
 mod renames;
+mod replacing;
 mod run_end;
 
 use std::path::Path;
