@@ -11,7 +11,7 @@ use flamewalk_flamegraphs::report::{ReportOptions, html_comparison};
 use crate::arguments::{Diff, DiffFormat, DiffShape};
 use crate::failure::Failure;
 use crate::input;
-use crate::output::{Output, OutputFormat};
+use crate::output::{Output, OutputFormat, Written};
 use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::terminal;
@@ -45,12 +45,12 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
     if !arguments.quiet {
         print(arguments, &comparison)?;
     }
-    for output in &outputs {
-        draw(arguments, output, (&base, &new), &comparison, &sources)?;
-        if !arguments.quiet {
-            eprintln!("flamewalk: wrote {}", output.path().display());
-        }
+    let written =
+        Written::each(&outputs, |output| draw(arguments, output, (&base, &new), &comparison, &sources));
+    if !arguments.quiet {
+        written.say();
     }
+    written.result()?;
     let Some(threshold) = arguments.fail_above else { return Ok(0) };
     let verdict = comparison.fail_above(threshold).map_err(|error| {
         let mut profiles = base_paths.iter().zip(&base).chain(new_paths.iter().zip(&new));
@@ -64,7 +64,7 @@ pub(crate) fn diff(arguments: &Diff) -> Result<u8, Failure> {
     if arguments.quiet && !verdict.failed() {
         return Ok(0);
     }
-    verdict.to_string().lines().for_each(|line| eprintln!("flamewalk: {line}"));
+    verdict.to_string().lines().for_each(terminal::say);
     Ok(if verdict.failed() { ROSE } else { 0 })
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::terminal;
+
 /// The exit status of every failure, as `env` and `timeout` have it.
 pub(crate) const EXIT_STATUS: u8 = 125;
 
@@ -163,7 +165,7 @@ fn exports(known: &[String]) -> String {
 impl Failure {
     /// Tells the user, and returns the exit status.
     pub(crate) fn report(&self) -> u8 {
-        eprintln!("flamewalk: {self}");
+        terminal::say(self);
         EXIT_STATUS
     }
 

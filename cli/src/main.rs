@@ -2,11 +2,15 @@
 //!
 //! Exit status of a run: the guest's own; 134 if it trapped; 130 if the run was interrupted; 125 if flamewalk itself
 //! could not do what it was asked to (124 and below are left to guests, as `env` and `timeout` do). Of everything else: 0
-//! or 125, and 1 from `diff --fail-above` if something rose.
+//! or 125, and 1 from `diff --fail-above` if something rose. It is the same if nobody reads what the command says:
+//! the macros that panic then are not used.
+
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod annotate;
 mod arguments;
 mod attach;
+mod destination;
 mod diff;
 mod failure;
 mod guest;

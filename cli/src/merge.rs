@@ -3,7 +3,7 @@
 use crate::arguments::Merge;
 use crate::failure::Failure;
 use crate::input;
-use crate::output::Output;
+use crate::output::{Output, Written};
 use crate::sources::Sources;
 use crate::terminal;
 
@@ -14,12 +14,10 @@ pub(crate) fn merge(arguments: &Merge) -> Result<u8, Failure> {
         arguments.profiles.iter().map(|path| input::read(path, &filter)).collect::<Result<Vec<_>, _>>()?;
     let merged = flamewalk_flamegraphs::merge(&profiles)?;
     let sources = Sources::new(&[])?;
-    for output in &outputs {
-        output.write(&merged, &sources)?;
-    }
+    let written = Written::profile(&outputs, &merged, &sources);
     if !arguments.quiet {
         terminal::report_quality(&merged.metadata);
-        outputs.iter().for_each(|output| eprintln!("flamewalk: wrote {}", output.path().display()));
+        written.say();
     }
-    Ok(0)
+    written.result().map(|()| 0)
 }

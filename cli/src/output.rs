@@ -1,17 +1,17 @@
-//! Where profiles and comparisons are written: the format by the file's ending, and the file opened before the work.
+//! Profiles and comparisons as files: the format by the file's ending. What cannot be written to is found before the work.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use flamewalk::profile::{Format, Profile, ProfileError, format};
 use flamewalk_flamegraphs::report::{ReportOptions, html};
 use flamewalk_flamegraphs::{FlamegraphError, Options, Orientation, svg};
 
+use crate::destination::Destination;
 use crate::failure::Failure;
 use crate::sources::Sources;
+use crate::terminal;
 
 /// What stands for standard output, to which folded stacks are written, as what reads them from a pipe wants.
 const STANDARD_OUTPUT: &str = "-";
@@ -49,26 +49,23 @@ fn endings() -> String {
 pub(crate) struct Output {
     path: PathBuf,
     format: OutputFormat,
-    file: File,
+    destination: Destination,
     is_standard: bool,
     /// Of a flame graph.
     orientation: Orientation,
-    /// Whether the file was not there before and holds nothing yet: it goes if it is never written.
-    is_blank: AtomicBool,
 }
 
 impl Output {
-    /// Opens the file; what it holds stays until it is written.
+    /// Sees that it can be written to; nothing is changed until it is.
     fn open(path: &Path, orientation: Orientation) -> Result<Self, Failure> {
         let format = OutputFormat::of(path)?;
         let is_standard = path == Path::new(STANDARD_OUTPUT);
-        let is_blank = AtomicBool::new(!is_standard && !path.exists());
-        let file = match is_standard {
-            true => io::stdout().as_fd().try_clone_to_owned().map(File::from),
-            false => OpenOptions::new().write(true).create(true).truncate(false).open(path),
+        let destination = match is_standard {
+            true => Destination::standard_output(),
+            false => Destination::open(path),
         }
         .map_err(|source| Failure::Write { path: path.into(), source })?;
-        Ok(Self { path: path.into(), format, file, is_standard, orientation, is_blank })
+        Ok(Self { path: path.into(), format, destination, is_standard, orientation })
     }
 
     /// Refuses standard output where something else belongs there.
@@ -97,8 +94,8 @@ impl Output {
         self.format
     }
 
-    /// Replaces the file's content by the profile; a report has the source texts that are at hand.
-    pub(crate) fn write(&self, profile: &Profile, sources: &Sources) -> Result<(), Failure> {
+    /// Replaces the file by the profile; a report has the source texts that are at hand.
+    fn write(&self, profile: &Profile, sources: &Sources) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Profile(to) => self.replace(|writer| format::write(profile, to, writer)),
             OutputFormat::Svg => {
@@ -114,47 +111,50 @@ impl Output {
         }
     }
 
-    /// Replaces the file's content by what `write` writes.
+    /// Replaces the file by one of what `write` writes.
     pub(crate) fn replace<E: WriteError>(
         &self,
         write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
     ) -> Result<(), Failure> {
-        let failed = |source| Failure::Write { path: self.path.clone(), source };
-        self.is_blank.store(false, Ordering::Relaxed);
-        // A device or a pipe has no length, and standard output may be the end of a file.
-        if !self.is_standard && self.file.metadata().map_err(failed)?.is_file() {
-            self.file.set_len(0).map_err(failed)?;
-        }
-        let mut writer = BufWriter::new(&self.file);
-        let written =
-            write(&mut writer).map_err(WriteError::into_io).and_then(|()| writer.flush().map_err(Ok));
-        match written {
+        match self.destination.write(write).map_err(WriteError::into_io) {
             Ok(()) => Ok(()),
             // A reader that has seen enough, such as `head`, is no failure.
             Err(Ok(source)) if self.is_standard && source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(Ok(source)) => Err(failed(source)),
+            Err(Ok(source)) => Err(Failure::Write { path: self.path.clone(), source }),
             Err(Err(reason)) => Err(Failure::Draw { path: self.path.clone(), reason }),
-        }
-    }
-
-    /// Leaves no empty file behind if nothing was written.
-    pub(crate) fn discard(&self) {
-        if self.is_blank.swap(false, Ordering::Relaxed)
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            eprintln!("flamewalk: cannot remove `{}`: {error}", self.path.display());
         }
     }
 }
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        self.discard();
+/// What became of the outputs, all of which are tried.
+pub(crate) struct Written<'a>(Vec<(&'a Output, Result<(), Failure>)>);
+
+impl<'a> Written<'a> {
+    /// Writes the profile to each.
+    pub(crate) fn profile(outputs: &'a [Output], profile: &Profile, sources: &Sources) -> Self {
+        Self::each(outputs, |output| output.write(profile, sources))
+    }
+
+    /// Has `write` write to each.
+    pub(crate) fn each(outputs: &'a [Output], write: impl Fn(&Output) -> Result<(), Failure>) -> Self {
+        Self(outputs.iter().map(|output| (output, write(output))).collect())
+    }
+
+    /// Says which were written.
+    pub(crate) fn say(&self) {
+        for (output, _) in self.0.iter().filter(|(_, result)| result.is_ok()) {
+            terminal::say(format_args!("wrote {}", output.path.display()));
+        }
+    }
+
+    /// The first failure.
+    pub(crate) fn result(self) -> Result<(), Failure> {
+        self.0.into_iter().try_for_each(|(_, result)| result)
     }
 }
 
 /// An error of a function that writes: the system's, or else its reason.
-pub(crate) trait WriteError {
+pub(crate) trait WriteError: From<io::Error> {
     fn into_io(self) -> Result<io::Error, String>;
 }
 

@@ -1,9 +1,11 @@
 //! A line on the terminal while something takes its time.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::terminal;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -24,11 +26,9 @@ impl Progress {
             let started = Instant::now();
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let Some(line) = line(started.elapsed()) else { continue };
-                eprint!("\r\x1b[Kflamewalk: {line}");
-                // A terminal that is gone needs no progress.
-                let _ = std::io::stderr().flush();
+                terminal::print_to_stderr(format_args!("\r\x1b[Kflamewalk: {line}"));
             }
-            eprint!("\r\x1b[K");
+            terminal::print_to_stderr("\r\x1b[K");
         });
         Self { running: Some((stop, thread)) }
     }

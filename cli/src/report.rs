@@ -8,7 +8,7 @@ use crate::arguments::{ListFormat, Report, ReportBy};
 use crate::failure::Failure;
 use crate::input;
 use crate::json;
-use crate::output::Output;
+use crate::output::{Output, Written};
 use crate::sources::Sources;
 use crate::terminal;
 
@@ -19,11 +19,9 @@ pub(crate) fn report(arguments: &Report) -> Result<u8, Failure> {
     let sources = Sources::new(&arguments.outputs.source_directories)?;
     let outputs = Output::open_all(&arguments.outputs.outputs, arguments.outputs.graph.orientation())?;
     let profile = input::read(&arguments.profile, &arguments.filter.filter())?;
-    for output in &outputs {
-        output.write(&profile, &sources)?;
-    }
+    let written = Written::profile(&outputs, &profile, &sources);
     if arguments.quiet {
-        return Ok(0);
+        return written.result().map(|()| 0);
     }
     match arguments.format {
         _ if outputs.iter().any(Output::is_standard) => {}
@@ -33,8 +31,8 @@ pub(crate) fn report(arguments: &Report) -> Result<u8, Failure> {
         }
     }
     terminal::report_quality(&profile.metadata);
-    outputs.iter().for_each(|output| eprintln!("flamewalk: wrote {}", output.path().display()));
-    Ok(0)
+    written.say();
+    written.result().map(|()| 0)
 }
 
 fn by(by: &ReportBy) -> Option<By> {

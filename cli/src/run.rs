@@ -10,7 +10,7 @@ use crate::arguments::Run;
 use crate::failure::Failure;
 use crate::guest::Loaded;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, Written};
 use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::terminal;
@@ -58,7 +58,11 @@ pub(crate) fn run(arguments: &Run) -> Result<u8, Failure> {
     // Set once, here.
     let _ = to_finish.set(Arc::downgrade(&finish));
     match wasi::run(&guest, &profiler, arguments) {
-        Ok(end) => finish.finish(end),
+        Ok((end, returned)) => {
+            let printed = terminal::print(returned);
+            let status = finish.finish(end)?;
+            printed.map(|()| status)
+        }
         Err(failure) => {
             finish.end_progress();
             Err(failure)
@@ -99,36 +103,29 @@ impl Finish {
         metadata.guest = Some(self.guest.clone());
         metadata.command.clone_from(&self.command);
         if let EndReason::Trap(message) = &end {
-            eprintln!("flamewalk: the guest trapped: {message}");
+            terminal::say(format_args!("the guest trapped: {message}"));
         }
         metadata.end = Some(end);
         let profile = self.profiler.stop(metadata)?;
         if profile.is_empty() {
-            self.outputs.iter().for_each(Output::discard);
             self.report_quality(&profile);
             return Err(Failure::NoSamples { reason: why_empty(&profile) });
         }
-        // Every output is tried; the first failure is reported.
-        let written: Vec<_> =
-            self.outputs.iter().map(|output| output.write(&profile, &self.sources)).collect();
+        let written = Written::profile(&self.outputs, &profile, &self.sources);
         self.report(&profile, &written);
-        written.into_iter().collect::<Result<Vec<()>, _>>()?;
+        written.result()?;
         Ok(status)
     }
 
-    fn report(&self, profile: &Profile, written: &[Result<(), Failure>]) {
+    fn report(&self, profile: &Profile, written: &Written<'_>) {
         if self.quiet {
             return;
         }
         let mut table = hottest(profile, self.top);
         table.columns = terminal::columns(&std::io::stderr());
-        eprint!("{table}");
+        terminal::print_to_stderr(table);
         self.report_quality(profile);
-        for (output, result) in self.outputs.iter().zip(written) {
-            if result.is_ok() {
-                eprintln!("flamewalk: wrote {}", output.path().display());
-            }
-        }
+        written.say();
     }
 
     /// Says what makes the profile poorer than it could be.

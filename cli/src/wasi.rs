@@ -24,12 +24,19 @@ impl WasiView for Preview2 {
     }
 }
 
-/// Runs the guest to its end. Sampling starts when the guest is ready to run.
-pub(crate) fn run(guest: &Loaded, profiler: &Profiler, arguments: &Run) -> Result<EndReason, Failure> {
+/// Runs the guest to its end, and returns as well what an invoked function has returned, a value a line. Sampling starts
+/// when the guest is ready to run.
+pub(crate) fn run(
+    guest: &Loaded,
+    profiler: &Profiler,
+    arguments: &Run,
+) -> Result<(EndReason, String), Failure> {
     match &guest.code {
         Code::Module(module) => run_module(module, guest, profiler, arguments),
         Code::Component(_) if arguments.invoke.is_some() => Err(Failure::InvokeComponent),
-        Code::Component(component) => run_component(component, guest, profiler, arguments),
+        Code::Component(component) => {
+            run_component(component, guest, profiler, arguments).map(|end| (end, String::new()))
+        }
     }
 }
 
@@ -61,7 +68,7 @@ fn run_module(
     guest: &Loaded,
     profiler: &Profiler,
     arguments: &Run,
-) -> Result<EndReason, Failure> {
+) -> Result<(EndReason, String), Failure> {
     let mut linker = Linker::new(&guest.engine);
     wasmtime_wasi::p1::add_to_linker_sync(&mut linker, |wasi: &mut WasiP1Ctx| wasi).map_err(instantiate)?;
     let ready = linker.instantiate_pre(module).map_err(instantiate)?;
@@ -81,8 +88,8 @@ fn run_module(
         call.run(func, &mut store)
     });
     Ok(match result {
-        Ok(()) => EndReason::Finished,
-        Err(error) => end_of(&error),
+        Ok(returned) => (EndReason::Finished, returned),
+        Err(error) => (end_of(&error), String::new()),
     })
 }
 
@@ -119,20 +126,18 @@ impl Call {
         Ok(Self { export: name.clone(), parameters, results: ty.results().len() })
     }
 
-    /// Calls the function and prints what it returns, a value a line.
-    fn run(&self, func: Func, store: &mut Store<WasiP1Ctx>) -> wasmtime::Result<()> {
+    /// Calls the function, and gives what it returns, a value a line.
+    fn run(&self, func: Func, store: &mut Store<WasiP1Ctx>) -> wasmtime::Result<String> {
         let mut results = vec![Val::I32(0); self.results];
         func.call(store, &self.parameters, &mut results)?;
-        for result in results {
-            match result {
-                Val::I32(value) => println!("{value}"),
-                Val::I64(value) => println!("{value}"),
-                Val::F32(bits) => println!("{}", f32::from_bits(bits)),
-                Val::F64(bits) => println!("{}", f64::from_bits(bits)),
-                other => println!("{other:?}"),
-            }
-        }
-        Ok(())
+        let lines = results.into_iter().map(|result| match result {
+            Val::I32(value) => format!("{value}\n"),
+            Val::I64(value) => format!("{value}\n"),
+            Val::F32(bits) => format!("{}\n", f32::from_bits(bits)),
+            Val::F64(bits) => format!("{}\n", f64::from_bits(bits)),
+            other => format!("{other:?}\n"),
+        });
+        Ok(lines.collect())
     }
 }
 

@@ -13,6 +13,7 @@ use flamewalk_flamegraphs::Filter;
 use super::inside::Inside;
 use crate::arguments::Attach;
 use crate::failure::Failure;
+use crate::terminal;
 
 pub(crate) enum Attached {
     Outside(Box<Attachment>),
@@ -24,7 +25,7 @@ impl Attached {
     pub(crate) fn start(arguments: &Attach) -> Result<Self, Failure> {
         let say = |sentence: String| {
             if !arguments.quiet {
-                eprintln!("flamewalk: {sentence}");
+                terminal::say(sentence);
             }
         };
         let must_be_inside = arguments.inside || !arguments.labels.is_empty();

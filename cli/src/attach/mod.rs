@@ -18,7 +18,7 @@ use attached::Attached;
 use crate::arguments::Attach;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, Written};
 use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::terminal;
@@ -44,38 +44,37 @@ pub(crate) fn attach(arguments: &Attach) -> Result<u8, Failure> {
     let is_over = || {
         stop.load(Ordering::Relaxed) || attached.has_ended() || end.is_some_and(|end| Instant::now() >= end)
     };
-    if arguments.live {
-        top::show(&attached, arguments, &is_over)?;
+    // What was sampled is there and is written, whatever becomes of the view.
+    let shown = if arguments.live {
+        top::show(&attached, arguments, &is_over)
     } else {
         let progress = sampling_progress(&attached, arguments.quiet);
         while !is_over() {
             std::thread::sleep(STEP);
         }
         drop(progress);
-    }
+        Ok(())
+    };
     let attached = Arc::into_inner(attached).expect("the progress has let go of it");
     let is_inside = attached.is_inside();
     let profile = attached.stop()?;
     if profile.is_empty() {
-        outputs.iter().for_each(Output::discard);
         if !arguments.quiet {
             terminal::report_quality(&profile.metadata);
         }
+        shown?;
         return Err(Failure::NoSamples { reason: why_empty(&profile, arguments, is_inside) });
     }
-    // Every output is tried; the first failure is reported.
-    let written: Vec<_> = outputs.iter().map(|output| output.write(&profile, &sources)).collect();
+    let written = Written::profile(&outputs, &profile, &sources);
     if !arguments.quiet {
         let mut table = hottest(&profile, arguments.rows);
         table.columns = terminal::columns(&std::io::stderr());
-        eprint!("{table}");
+        terminal::print_to_stderr(table);
         terminal::report_quality(&profile.metadata);
-        for (output, _) in outputs.iter().zip(&written).filter(|(_, result)| result.is_ok()) {
-            eprintln!("flamewalk: wrote {}", output.path().display());
-        }
+        written.say();
     }
-    written.into_iter().collect::<Result<Vec<()>, _>>()?;
-    Ok(0)
+    written.result()?;
+    shown.map(|()| 0)
 }
 
 /// Shows how much has been sampled.

@@ -1,13 +1,14 @@
 //! The hottest functions on the terminal, anew each second.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use crossterm::terminal::{self as screen, ClearType};
 use crossterm::{cursor, execute, queue};
 use flamewalk::profile::printable;
 use flamewalk_flamegraphs::hottest;
+use nix::errno::Errno;
 
 use super::attached::Attached;
 use crate::arguments::Attach;
@@ -16,6 +17,8 @@ use crate::terminal;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(50);
+/// Rows of a terminal that does not say how many it has.
+const ROWS: usize = 24;
 
 /// The terminal as it is while the view is on it; as it was before afterwards, whatever happens.
 struct Screen;
@@ -37,22 +40,26 @@ impl Drop for Screen {
     }
 }
 
-/// Shows the view until `is_over`, or the user ends it with `q`, Escape or Ctrl-C. Where standard output is no terminal, each
-/// view is printed behind the one before.
+/// Shows the view until `is_over`, or the user ends it with `q`, Escape or Ctrl-C, or goes away. Where standard output is no
+/// terminal, each view is printed behind the one before.
 pub(crate) fn show(
     attached: &Attached,
     arguments: &Attach,
     is_over: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
-    let print = |source| Failure::Print { source };
     let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
-    let screen = if is_terminal { Some(Screen::enter().map_err(print)?) } else { None };
+    let screen = match is_terminal.then(Screen::enter).transpose() {
+        Err(source) => return end_by(source),
+        Ok(screen) => screen,
+    };
     let started = Instant::now();
     let mut next = started + INTERVAL;
     while !is_over() {
         if is_terminal {
-            if event::poll(STEP).map_err(print)? && is_end(&event::read().map_err(print)?) {
-                break;
+            match is_ended_by_user() {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(source) => return end_by(source),
             }
         } else {
             std::thread::sleep(STEP);
@@ -62,18 +69,50 @@ pub(crate) fn show(
         }
         next = (next + INTERVAL).max(Instant::now());
         let text = view(attached, arguments, started.elapsed())?;
-        match &screen {
-            Some(_) => draw(&text).map_err(print)?,
-            None => terminal::print(format_args!("{text}\n"))?,
+        let shown = match &screen {
+            Some(_) => draw(&text),
+            None => terminal::try_print(format_args!("{text}\n")),
+        };
+        if let Err(source) = shown {
+            return end_by(source);
         }
     }
     Ok(())
 }
 
-fn is_end(event: &Event) -> bool {
-    let Event::Key(key) = event else { return false };
-    let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-    key.kind == KeyEventKind::Press && (is_interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
+/// Nobody looking any more, at the end of a pipe or at the terminal, is an end like another.
+fn end_by(source: io::Error) -> Result<(), Failure> {
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPIPE | Errno::EIO) => Ok(()),
+        _ => Err(Failure::Print { source }),
+    }
+}
+
+/// Whether the user has pressed a key that ends the view, or has gone. Waits for a key for a moment. (`crossterm`, which reads
+/// keys as well, reads from a terminal that has hung up again and again, and does not return.)
+fn is_ended_by_user() -> io::Result<bool> {
+    let stdin = io::stdin();
+    if !terminal::wait_for_input(&stdin, STEP)? {
+        return Ok(false);
+    }
+    let mut keys = [0; 64];
+    match nix::unistd::read(stdin.as_fd(), &mut keys) {
+        Ok(0) => Ok(true),
+        Ok(count) => Ok(is_end(&keys[..count])),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a key that ends the view is among those that were pressed. Keys such as the arrows are sent as an Escape with
+/// something behind.
+fn is_end(keys: &[u8]) -> bool {
+    const ESCAPE: u8 = 0x1b;
+    const CONTROL_C: u8 = 0x03;
+    match keys {
+        [ESCAPE, sequence @ ..] => sequence.is_empty(),
+        keys => keys.contains(&b'q') || keys.contains(&CONTROL_C),
+    }
 }
 
 /// What fell on functions since the last view, and what became of all ticks.
@@ -99,9 +138,9 @@ fn view(attached: &Attached, arguments: &Attach, elapsed: Duration) -> Result<St
 
 fn draw(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let (_, rows) = screen::size()?;
+    let rows = terminal::rows(&stdout).unwrap_or(ROWS);
     queue!(stdout, cursor::MoveTo(0, 0))?;
-    for line in text.lines().take(usize::from(rows).saturating_sub(1)) {
+    for line in text.lines().take(rows.saturating_sub(1)) {
         queue!(stdout, screen::Clear(ClearType::CurrentLine))?;
         write!(stdout, "{line}\r\n")?;
     }

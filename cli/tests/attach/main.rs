@@ -18,6 +18,7 @@ mod running;
 #[allow(dead_code, reason = "this test does not need all of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod view;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};

@@ -10,7 +10,7 @@ use crate::finish;
 use crate::support::{Folder, Outcome, flamewalk, flamewalk_run};
 
 /// A profile in which `parse` has this many samples of 10,000.
-fn made(folder: &Folder, name: &str, parse: u64) -> PathBuf {
+pub(crate) fn made(folder: &Folder, name: &str, parse: u64) -> PathBuf {
     let mut profile = Profile::default();
     profile.metadata.event = Event::time("cpu");
     profile.metadata.period = Some(1_000_000);

@@ -10,12 +10,14 @@ mod ci;
 mod comparing;
 mod events;
 mod frames;
+mod hangup;
 mod input_output;
 mod precompiled;
 mod programs;
 mod reading;
 mod real_pairs;
 mod renames;
+mod replacing;
 mod run_end;
 
 use std::path::Path;

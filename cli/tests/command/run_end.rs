@@ -1,7 +1,7 @@
 //! How a run ends: the guest's status is the command's, and there is a profile in any case.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use flamewalk_guests::Guest;
 use nix::sys::signal::{Signal, kill};
@@ -75,10 +75,7 @@ fn an_interrupted_run_gives_130_and_a_profile() {
         let mut command = flamewalk_run();
         command.arg("-o").arg(&folded).arg("-o").arg(&svg).arg(Guest::Exits.path()).arg("forever");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        while cpu_ticks(child.id()) < 100 {
-            assert_eq!(child.try_wait().unwrap(), None);
-            std::thread::yield_now();
-        }
+        wait_until_working(&mut child);
         kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
         let outcome = Outcome::of(child.wait_with_output().unwrap());
         assert_eq!(outcome.status, Some(130), "{outcome:?}");
@@ -123,6 +120,15 @@ const WAITS: &str = r#"(module
     (loop (br_if 0 (i32.ne (i32.const 100000000) (local.tee $i (i32.add (i32.const 1) (local.get $i))))))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64)))
     (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 64)))))"#;
+
+/// Waits for a second's work more.
+pub(crate) fn wait_until_working(child: &mut Child) {
+    let before = cpu_ticks(child.id());
+    while cpu_ticks(child.id()) < before + 100 {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
+}
 
 /// CPU time of a process in the kernel's ticks of 10 ms.
 fn cpu_ticks(process: u32) -> u64 {

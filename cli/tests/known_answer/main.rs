@@ -11,6 +11,7 @@
 //!
 //! A crate of its own, so that Cargo runs it alone: its two tests have a core each.
 
+#[allow(dead_code, reason = "this test does not need all of it")]
 #[path = "../support/mod.rs"]
 mod support;
 

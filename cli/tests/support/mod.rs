@@ -1,7 +1,11 @@
 //! Runs the command and reads what it leaves.
 
+use std::fs::File;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::ptr::null_mut;
+use std::time::{Duration, Instant};
 
 /// What a run of the command left.
 #[derive(Debug)]
@@ -19,6 +23,35 @@ impl Outcome {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         Self { status: output.status.code(), stdout, stderr }
     }
+}
+
+/// What a process leaves that is about to end. One that does not end is killed, and fails the test.
+pub(crate) fn end_of(mut child: Child) -> Outcome {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Outcome::of(child.wait_with_output().unwrap())
+}
+
+/// Both ends of a terminal: that of whoever looks at it, which hangs up when it is dropped, and that of its processes.
+pub(crate) fn terminal() -> (File, File) {
+    let (mut seen, mut used) = (-1, -1);
+    let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: both descriptors are written to memory that is ours, and the size is read; nothing else is given.
+    let result = unsafe { libc::openpty(&mut seen, &mut used, null_mut(), null_mut(), &size) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    for end in [seen, used] {
+        // SAFETY: a flag of a descriptor that is open. No process that is started has to inherit it by chance, since a terminal
+        // hangs up only when nobody has its other end any more.
+        assert_eq!(unsafe { libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
+    }
+    // SAFETY: both are open, and nobody else's.
+    unsafe { (OwnedFd::from_raw_fd(seen).into(), OwnedFd::from_raw_fd(used).into()) }
 }
 
 /// `flamewalk run`, without standard input.
