@@ -12,7 +12,7 @@ use crate::running::Attached;
 use crate::support::Folded;
 use crate::{NEWEST, Program, attach, check_shares, embedding, profile, without_modules};
 
-fn changing(what: &str) -> Program {
+pub(crate) fn changing(what: &str) -> Program {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach/changing.py");
     let mut command = Command::new("python3");
     Program::start(command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap()).arg(script).arg(what))
@@ -76,7 +76,7 @@ fn a_program_that_is_killed_leaves_its_profile() {
 }
 
 /// CPU time that the program has taken, in the kernel's ticks of 10 ms.
-fn cpu_ticks(program: &Program) -> u64 {
+pub(crate) fn cpu_ticks(program: &Program) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()

@@ -8,6 +8,7 @@
 mod components;
 mod cost;
 mod damaged;
+mod duration;
 mod failures;
 mod inside;
 mod lifecycle;
@@ -24,6 +25,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use flamewalk::profile::{Profile, native};
 use flamewalk_guests::{Guest, python_wasmtime};
 use flamewalk_guests::{HOST_CALL_SHARE, KNOWN_ANSWER};
 use running::Attached;
@@ -81,6 +83,19 @@ fn profile(program: &Program, arguments: &[&str]) -> (Folded, Outcome) {
     let outcome = attach(program, &[&["-o", path.to_str().unwrap()], arguments].concat());
     assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
     (Folded::read(&path), outcome)
+}
+
+/// Attaches for some time and reads the whole profile.
+fn native_profile(program: &Program, arguments: &[&str]) -> Profile {
+    let folder = Folder::new();
+    let path = folder.path("out.flamewalk");
+    let outcome = attach(program, &[&["-o", path.to_str().unwrap()], arguments].concat());
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    read_native(&path)
+}
+
+fn read_native(path: &Path) -> Profile {
+    native::read(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// As [`profile`], as often as it takes for a thousand samples: on a busy machine the program gets little time.

@@ -31,6 +31,8 @@ mod opening;
 #[cfg(test)]
 mod tests;
 
+/// The longest time between two drains; a ring may have to be drained more often.
+const LONGEST_DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 /// Rounds of listing threads until there are no new ones.
 const MOST_ROUNDS: usize = 8;
 
@@ -88,6 +90,7 @@ pub(crate) struct Sampler {
     threads: Vec<i32>,
     user_only: bool,
     ring_bytes: usize,
+    rate: u32,
     /// What the events copy of a stack.
     stack_bytes: u32,
     /// Ticks that are younger than this count if they are of these events, and older ones if they are of former events.
@@ -109,8 +112,8 @@ impl std::fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// Begins to sample these threads and what they start; without any, all threads of the target. Rings have room for stacks
-    /// of `most_stack_bytes`.
+    /// Opens the events of these threads and what they start; without any, of all threads of the target. What happens is on
+    /// record from then on, and ticks count once it [begins](Self::begin). Rings have room for stacks of `most_stack_bytes`.
     pub(crate) fn open(
         target: &Target,
         chosen: &[i32],
@@ -149,8 +152,9 @@ impl Sampler {
             threads: vec![first],
             user_only,
             ring_bytes,
+            rate,
             stack_bytes,
-            since: 0,
+            since: u64::MAX,
             copied: HashMap::new(),
         };
         sampler
@@ -158,6 +162,14 @@ impl Sampler {
             .and_then(|()| sampler.open_rest(target, &threads, stack_bytes, &mut Vec::new()))
             .map_err(|error| error.of(target, threads.len(), &cpus))?;
         Ok(sampler)
+    }
+
+    /// Has ticks count from now on, and returns that time. What happened before is added to `events`, but for what was lost.
+    pub(crate) fn begin(&mut self, events: &mut Vec<Event>) -> u64 {
+        self.drain(events);
+        events.retain(|event| !matches!(event.kind, EventKind::Lost(_)));
+        self.since = monotonic_time();
+        self.since
     }
 
     fn number_rings(&mut self) -> Result<(), OpenError> {
@@ -274,8 +286,15 @@ impl Sampler {
     }
 
     /// How many samples a ring has room for.
-    pub(crate) fn ring_samples(&self) -> usize {
+    fn ring_samples(&self) -> usize {
         self.ring_bytes / (self.stack_bytes as usize + 256)
+    }
+
+    /// How often it has to be drained.
+    pub(crate) fn drain_interval(&self) -> Duration {
+        // All threads of a CPU together make that many ticks a second there.
+        let full = self.ring_samples() as f64 / f64::from(self.rate);
+        Duration::from_secs_f64(full / 4.0).clamp(Duration::from_millis(1), LONGEST_DRAIN_INTERVAL)
     }
 
     /// Stops sampling.
