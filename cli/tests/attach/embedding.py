@@ -1,12 +1,13 @@
 """An embedding of Wasmtime that knows nothing of flamewalk.
 
-    embedding.py GUEST [compiled|threads N|churn|short]
+    embedding.py GUEST [compiled|threads N|orphans N|churn|short]
 
-runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; as a module that
-is compiled anew for each round and let go of; or once, for a few rounds, after a line on standard input. Prints a line when it
-has begun.
+runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; on so many threads,
+until a line on standard input ends the main thread, and further; as a module that is compiled anew for each round and let go
+of; or once, for a few rounds, after a line on standard input. Prints a line when it has begun.
 """
 
+import ctypes
 import gc
 import os
 import sys
@@ -55,9 +56,13 @@ else:
 # What Wasmtime makes for its first guest is there afterwards.
 run(module, 1)
 print("ready", flush=True)
-if mode == "threads":
+if mode in ("threads", "orphans"):
     for _ in range(int(rest[0])):
         threading.Thread(target=forever, args=(module,)).start()
+    if mode == "orphans":
+        sys.stdin.readline()
+        SYS_EXIT = 60
+        ctypes.CDLL(None).syscall(SYS_EXIT, 0)
 elif mode == "short":
     sys.stdin.readline()
     run(module, 200)

@@ -28,6 +28,7 @@ use std::process::{Child, Command, Stdio};
 use flamewalk::profile::{Profile, native};
 use flamewalk_guests::{Guest, python_wasmtime};
 use flamewalk_guests::{HOST_CALL_SHARE, KNOWN_ANSWER};
+use lifecycle::cpu_ticks;
 use running::Attached;
 use support::{Folded, Folder, Outcome, flamewalk};
 
@@ -226,6 +227,30 @@ fn two_hundred_threads_and_two_attachers() {
             check_shares(&folded, 997.0, "threads");
         }
     });
+}
+
+/// It once was that such a process was said to run no program, and that sampling ended when the main thread did.
+#[test]
+fn a_program_goes_on_when_its_main_thread_has_ended() {
+    let mut program = embedding(NEWEST, &["orphans", "2"]);
+    let attached = Attached::start(program.id(), &[]);
+    program.go();
+    let main_thread = format!("/proc/{0}/task/{0}/stat", program.id());
+    while !std::fs::read_to_string(&main_thread).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    // Whether the program is still there is asked several times meanwhile.
+    let before = cpu_ticks(&program);
+    while cpu_ticks(&program) < before + 100 {
+        std::thread::yield_now();
+    }
+    let (folded, outcome) = attached.stop();
+    assert!(!outcome.stderr.contains("has ended"), "{}", outcome.stderr);
+    assert!(folded.total() > 700_000_000, "{}", folded.total());
+
+    let (folded, outcome) = profile(&program, &["-d", "1"]);
+    assert!(!outcome.stderr.contains("has ended"), "{}", outcome.stderr);
+    check_shares(&folded, 997.0, "without a main thread");
 }
 
 /// What the kernel says of a process that an attacher could have changed.
