@@ -3,8 +3,8 @@
     embedding.py GUEST [compiled|threads N|orphans N|churn|short]
 
 runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; on so many threads,
-until a line on standard input ends the main thread, and further; as a module that is compiled anew for each round and let go
-of; or once, for a few rounds, after a line on standard input. Prints a line when it has begun.
+while the main thread ends after a few rounds, after a line on standard input; as a module that is compiled anew for each
+round and let go of; or once, for a few rounds, after a line on standard input. Prints a line when it has begun.
 """
 
 import ctypes
@@ -61,6 +61,7 @@ if mode in ("threads", "orphans"):
         threading.Thread(target=forever, args=(module,)).start()
     if mode == "orphans":
         sys.stdin.readline()
+        run(module, 10)
         SYS_EXIT = 60
         ctypes.CDLL(None).syscall(SYS_EXIT, 0)
 elif mode == "short":

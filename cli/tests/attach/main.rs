@@ -250,7 +250,19 @@ fn a_program_goes_on_when_its_main_thread_has_ended() {
 
     let (folded, outcome) = profile(&program, &["-d", "1"]);
     assert!(!outcome.stderr.contains("has ended"), "{}", outcome.stderr);
-    check_shares(&folded, 997.0, "without a main thread");
+    let names: BTreeSet<&str> = folded.0.iter().flat_map(|(stack, _)| stack).map(String::as_str).collect();
+    assert!(names.contains("straight") && names.iter().all(|name| is_of_guest(name)), "{names:?}");
+}
+
+/// It once was that sampling went on until the process ended.
+#[test]
+fn sampling_ends_when_all_chosen_threads_have() {
+    let mut program = embedding(NEWEST, &["orphans", "2"]);
+    let attached = Attached::start(program.id(), &["--tid", &program.id().to_string()]);
+    program.go();
+    let (_, outcome) = attached.end();
+    assert!(outcome.stderr.contains("the chosen threads of process"), "{}", outcome.stderr);
+    assert!(program.0.try_wait().unwrap().is_none(), "the process has not ended");
 }
 
 /// What the kernel says of a process that an attacher could have changed.

@@ -143,7 +143,7 @@ impl Sampler {
             },
         };
         let ((rings, first, ring_bytes), options, user_only) =
-            opened.map_err(|error| error.of(target, threads.len(), &cpus))?;
+            opened.map_err(|error| error.of(target, chosen, threads.len(), &cpus))?;
         let mut sampler = Self {
             rings,
             counters: Vec::new(),
@@ -160,7 +160,7 @@ impl Sampler {
         sampler
             .number_rings()
             .and_then(|()| sampler.open_rest(target, &threads, stack_bytes, &mut Vec::new()))
-            .map_err(|error| error.of(target, threads.len(), &cpus))?;
+            .map_err(|error| error.of(target, chosen, threads.len(), &cpus))?;
         Ok(sampler)
     }
 
@@ -225,7 +225,7 @@ impl Sampler {
                 self.counters = former;
                 self.threads = former_threads;
                 self.options = former_options;
-                Err(error.of(target, threads.len(), &cpus))
+                Err(error.of(target, &self.chosen, threads.len(), &cpus))
             }
         }
     }

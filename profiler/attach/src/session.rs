@@ -164,8 +164,8 @@ impl Attachment {
         Ok(Self { window, state, worker: Some(worker), started, metadata, _target_root: target_root })
     }
 
-    /// Whether nothing more will be sampled: the process has ended or has begun another program, or [`Options::duration`] is
-    /// over.
+    /// Whether nothing more will be sampled: the process or all of the chosen threads have ended, it has begun another program,
+    /// or [`Options::duration`] is over.
     pub fn has_ended(&self) -> bool {
         // Pair: the store at the end of the thread, which orders nothing but itself.
         self.state.has_ended.load(Ordering::Relaxed)

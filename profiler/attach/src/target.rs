@@ -105,6 +105,11 @@ impl Target {
             || living_thread(self.pid).map_or_else(is_missing, |living| living.is_none())
     }
 
+    /// Whether one of its threads has not ended.
+    pub(crate) fn has_thread(&self, thread: i32) -> bool {
+        lives(self.pid, thread)
+    }
+
     /// Asks for what belongs to all threads through one that lives: through another one if that has ended.
     fn ask<T, E>(&self, mut question: impl FnMut(i32) -> Result<T, E>) -> Result<T, E> {
         // Nothing is ordered by this: any thread that lives will do.
@@ -209,14 +214,21 @@ fn stat(pid: i32, thread: i32) -> Result<Stat, ProcError> {
     Stat::from_file(proc_path(pid, &format!("task/{thread}/stat")))
 }
 
+fn has_ended(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X')
+}
+
+/// Whether a thread has not ended. It comes and goes while it is looked at.
+fn lives(pid: i32, thread: i32) -> bool {
+    stat(pid, thread).is_ok_and(|stat| !has_ended(&stat))
+}
+
 /// A thread that has not ended, the main thread if it has not. The main thread of a process that runs can have ended.
 fn living_thread(pid: i32) -> Result<Option<i32>, ProcError> {
-    // Others come and go while this looks at them.
-    let lives = |thread: &i32| stat(pid, *thread).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
-    if !matches!(stat(pid, pid)?.state, 'Z' | 'X') {
+    if !has_ended(&stat(pid, pid)?) {
         return Ok(Some(pid));
     }
-    Ok(threads(pid)?.into_iter().find(lives))
+    Ok(threads(pid)?.into_iter().find(|thread| lives(pid, *thread)))
 }
 
 /// What it means that the kernel does not tell something of a process.

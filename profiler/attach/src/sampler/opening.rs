@@ -51,10 +51,14 @@ impl OpenError {
         matches!(self, Self::Other(error) if error.raw_os_error() == Some(libc::EINVAL))
     }
 
-    pub(super) fn of(self, target: &Target, threads: usize, cpus: &[u32]) -> Error {
+    /// The error of these threads, which were chosen or are all.
+    pub(super) fn of(self, target: &Target, chosen: &[i32], threads: usize, cpus: &[u32]) -> Error {
         let pid = target.pid();
         match self {
-            Self::NoThread => Error::NoProcess { pid },
+            Self::NoThread => match chosen.first() {
+                Some(thread) if !target.has_ended() => Error::NoThread { pid, thread: *thread },
+                _ => Error::NoProcess { pid },
+            },
             Self::Refused(source) => {
                 let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
                 Error::PerfRefused {

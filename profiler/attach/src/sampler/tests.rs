@@ -69,6 +69,16 @@ fn a_forked_child_is_not_sampled() {
     assert!(ticks(&events).all(|(event, _)| event.process == target.pid()));
 }
 
+/// A thread that had ended since it was looked for was told as a process that is not there.
+#[test]
+fn a_chosen_thread_that_has_ended_is_told() {
+    let shell = Shell::start("read line");
+    let target = shell.target();
+    let gone = i32::MAX;
+    let error = Sampler::open(&target, &[gone], 997, 1 << 10, 32 << 10).unwrap_err();
+    assert!(matches!(error, Error::NoThread { thread, .. } if thread == gone), "{error}");
+}
+
 /// It once was that ticks counted from when the events were opened, long before flamewalk was ready.
 #[test]
 fn ticks_count_once_sampling_has_begun() {

@@ -63,6 +63,8 @@ pub(super) struct Worker {
     /// When ticks begin and cease to count, in nanoseconds of `CLOCK_MONOTONIC`.
     began: u64,
     end: u64,
+    /// The threads that were chosen; all of the target if there are none.
+    chosen: Vec<i32>,
     images: Images,
     registry: Arc<CodeRegistry>,
     reader: Arc<Reader>,
@@ -104,6 +106,7 @@ impl Worker {
             sampler,
             began,
             end: options.duration.map_or(u64::MAX, |duration| began.saturating_add(nanoseconds(duration))),
+            chosen: options.threads.clone(),
             images,
             registry,
             reader,
@@ -122,7 +125,8 @@ impl Worker {
         }
     }
 
-    /// Samples until it is told to stop, its time is over, or the target ends. Returns for how long it sampled.
+    /// Samples until it is told to stop, its time is over, or the target or its chosen threads end.
+    /// Returns for how long it sampled.
     pub(super) fn run(mut self, state: &State) -> Duration {
         let (mut last_scan, mut last_look) = (Instant::now(), Instant::now());
         // Pair: the store in `Attachment::end_worker`.
@@ -138,7 +142,7 @@ impl Worker {
             }
             if last_look.elapsed() >= LIFE_INTERVAL {
                 last_look = Instant::now();
-                if self.target.has_ended() {
+                if self.end_of_target().is_some() {
                     break;
                 }
             }
@@ -153,14 +157,26 @@ impl Worker {
         self.sampler.stop();
         self.round(u64::MAX);
         self.tell(state);
-        if self.is_replaced || self.target.has_ended() {
-            let end = if self.is_replaced { "has begun another program" } else { "has ended" };
-            let notice = format!("process {} {end} while it was sampled", self.target.pid());
+        if let Some(notice) = self.end_of_target() {
             state.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
         }
         // Pair: the load in `Attachment::has_ended`.
         state.has_ended.store(true, Ordering::Relaxed);
         Duration::from_nanos(self.end.saturating_sub(self.began))
+    }
+
+    /// What to tell if nothing more can be sampled.
+    fn end_of_target(&self) -> Option<String> {
+        let pid = self.target.pid();
+        if self.is_replaced {
+            return Some(format!("process {pid} has begun another program while it was sampled"));
+        }
+        if self.target.has_ended() {
+            return Some(format!("process {pid} has ended while it was sampled"));
+        }
+        let have_ended =
+            !self.chosen.is_empty() && !self.chosen.iter().any(|thread| self.target.has_thread(*thread));
+        have_ended.then(|| format!("the chosen threads of process {pid} have ended while they were sampled"))
     }
 
     fn tell(&self, state: &State) {
