@@ -267,6 +267,9 @@ fn check(options: &Options) -> Result<(), Error> {
         let bounds = "1024 to 64512 bytes, a multiple of 8";
         return Err(Error::Setting { what: "the copied part of the stack", value: bytes, bounds });
     }
+    if options.frame_limit == 0 {
+        return Err(Error::Setting { what: "the frame limit", value: 0, bounds: "1 or more" });
+    }
     Ok(())
 }
 
