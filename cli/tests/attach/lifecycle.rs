@@ -5,11 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use flamewalk_guests::python_wasmtime;
+use nix::sys::resource::Resource;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::refusals::{cpus, limit};
 use crate::running::Attached;
-use crate::support::Folded;
+use crate::support::{Folded, flamewalk};
 use crate::{NEWEST, Program, attach, check_shares, embedding, profile, without_modules};
 
 pub(crate) fn changing(what: &str) -> Program {
@@ -105,13 +107,44 @@ fn a_program_that_is_stopped_is_read_and_goes_on() {
     check_shares(&folded, 1999.0, "stopped and continued");
 }
 
-/// Stacks of some 20 KiB, of which 8 KiB are copied at first.
-#[test]
-fn stacks_that_become_deep_are_copied_further() {
+fn with_deep_stacks(idle_threads: &str) -> Program {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach");
     let mut command = Command::new("python3");
     command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap());
-    let mut program = Program::start(command.arg(folder.join("cost.py")).arg(folder.join("cost.wat")));
+    Program::start(command.arg(folder.join("cost.py")).arg(folder.join("cost.wat")).arg(idle_threads))
+}
+
+/// It once was that too few files were said to be needed: with so many, the same sentence came again.
+#[test]
+fn as_many_files_as_are_said_to_be_needed_suffice() {
+    let mut program = with_deep_stacks("80");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap().count() as u64;
+    let mut said_with = |files: u64| {
+        let mut command = flamewalk("attach");
+        limit(&mut command, Resource::RLIMIT_NOFILE, files);
+        let attached = Attached::start_as(command, program.id(), &[]);
+        program.tell("0 work 400 300000000");
+        program.line();
+        attached.stop().1.stderr
+    };
+    // Enough to begin with.
+    let said = said_with(threads * u64::from(cpus()) + 64);
+    let needed = said.lines().find_map(|line| {
+        line.split_once("bytes of each stack are copied: ")?
+            .1
+            .split_once(" files have to be open")?
+            .0
+            .parse()
+            .ok()
+    });
+    let said = said_with(needed.unwrap_or_else(|| panic!("{said}")));
+    assert!(!said.contains("files have to be open"), "{said}");
+}
+
+/// Stacks of some 20 KiB, of which 8 KiB are copied at first.
+#[test]
+fn stacks_that_become_deep_are_copied_further() {
+    let mut program = with_deep_stacks("0");
     let whole = |arguments: &[&str], program: &mut Program| {
         let attached = Attached::start(program.id(), arguments);
         // The second number is what that took on the CPU.

@@ -25,7 +25,7 @@ use perf_event_open::sample::record::{Record, RecordId};
 
 use crate::Error;
 use crate::target::Target;
-use opening::{OpenError, allow_files, online_cpus, open_counter, open_rings, redirect};
+use opening::{OpenError, allow_files, needed_files, online_cpus, open_counter, open_rings, redirect};
 
 mod opening;
 #[cfg(test)]
@@ -123,7 +123,8 @@ impl Sampler {
     ) -> Result<Self, Error> {
         let threads = if chosen.is_empty() { target.threads()? } else { chosen.to_vec() };
         let cpus = online_cpus();
-        allow_files(threads.len().saturating_mul(cpus.len()).saturating_add(64));
+        let needed = needed_files(threads.len(), cpus.len(), stack_bytes < most_stack_bytes);
+        allow_files(needed);
         let open_with = |inherit, user_only| {
             let options = opening::options(rate, stack_bytes, user_only, inherit);
             let rings = open_rings(&threads, &cpus, &options, most_stack_bytes)?;
@@ -143,7 +144,7 @@ impl Sampler {
             },
         };
         let ((rings, first, ring_bytes), options, user_only) =
-            opened.map_err(|error| error.of(target, chosen, threads.len(), &cpus))?;
+            opened.map_err(|error| error.of(target, chosen, threads.len(), needed))?;
         let mut sampler = Self {
             rings,
             counters: Vec::new(),
@@ -160,7 +161,7 @@ impl Sampler {
         sampler
             .number_rings()
             .and_then(|()| sampler.open_rest(target, &threads, stack_bytes, &mut Vec::new()))
-            .map_err(|error| error.of(target, chosen, threads.len(), &cpus))?;
+            .map_err(|error| error.of(target, chosen, threads.len(), needed))?;
         Ok(sampler)
     }
 
@@ -212,8 +213,8 @@ impl Sampler {
         events: &mut Vec<Event>,
     ) -> Result<Vec<Counter>, Error> {
         let threads = if self.chosen.is_empty() { target.threads()? } else { self.chosen.clone() };
-        let cpus: Vec<u32> = self.rings.iter().map(|ring| ring.cpu.0).collect();
-        allow_files(threads.len().saturating_mul(cpus.len()).saturating_mul(2).saturating_add(64));
+        let needed = needed_files(threads.len(), self.rings.len(), true);
+        allow_files(needed);
         let former = std::mem::take(&mut self.counters);
         let former_threads = std::mem::take(&mut self.threads);
         let former_options = self.options.clone();
@@ -225,7 +226,7 @@ impl Sampler {
                 self.counters = former;
                 self.threads = former_threads;
                 self.options = former_options;
-                Err(error.of(target, &self.chosen, threads.len(), &cpus))
+                Err(error.of(target, &self.chosen, threads.len(), needed))
             }
         }
     }
