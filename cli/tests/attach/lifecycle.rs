@@ -51,14 +51,31 @@ fn a_child_is_not_mixed_into_its_parent() {
 /// other would be a lie.
 #[test]
 fn unloaded_guests_are_not_mixed_with_those_that_follow() {
-    let (folded, _) = profile(&changing("unload"), &["-d", "3", "--wait"]);
-    let mut seen = BTreeSet::new();
-    for (stack, _) in &without_modules(folded, str::to_owned).0 {
+    let mut program = changing("unload");
+    let (folded, _) = profile(&program, &["-d", "3", "--wait"]);
+    let folded = without_modules(folded, str::to_owned);
+    for (stack, _) in &folded.0 {
         let guests: BTreeSet<&str> = stack.iter().filter_map(|name| Some(name.split_once('_')?.0)).collect();
-        assert!(guests.len() <= 1, "{stack:?}");
-        seen.extend(guests.into_iter().map(str::to_owned));
+        assert_eq!(guests.len(), 1, "{stack:?}");
     }
-    assert_eq!(seen, BTreeSet::from(["first", "second"].map(str::to_owned)));
+    check_share_of_first(&mut program, &folded, |name| name.starts_with("first_"));
+}
+
+/// The first of a program's two guests has the share that the program says.
+pub(crate) fn check_share_of_first(
+    program: &mut Program,
+    folded: &Folded,
+    is_of_first: impl Fn(&str) -> bool,
+) {
+    program.go();
+    let taken: Vec<f64> = program.line().split_whitespace().map(|time| time.parse().unwrap()).collect();
+    let expected = taken[0] / (taken[0] + taken[1]);
+    let found = folded.share(|stack| stack.iter().any(|name| is_of_first(name)));
+    let samples = folded.total() as f64 * 1e-9 * f64::from(flamewalk_attach::defaults::RATE);
+    println!("the first guest has {found:.3} of {samples:.0} samples, expected {expected:.3}");
+    // Two points for guests that are gone before they are read, and four standard deviations.
+    let tolerance = 0.02 + 4.0 * (expected * (1.0 - expected) / samples).sqrt();
+    assert!((found - expected).abs() < tolerance, "the first guest has {found:.3}, expected {expected:.3}");
 }
 
 #[test]
