@@ -106,6 +106,7 @@ fn options(arguments: &Attach) -> Result<Options, Failure> {
     options.stack_bytes = arguments.stack_bytes.unwrap_or(options.stack_bytes);
     options.threads.clone_from(&arguments.threads);
     options.wait_for_guests = arguments.wait;
+    options.duration = arguments.duration;
     for path in &arguments.symbols {
         let bytes = std::fs::read(path).map_err(|source| Failure::Read { path: path.into(), source })?;
         let name = path.file_stem().unwrap_or(Path::new("guest").as_os_str()).to_string_lossy();

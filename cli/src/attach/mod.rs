@@ -8,7 +8,7 @@ mod top;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flamewalk::profile::Profile;
 use flamewalk_flamegraphs::hottest;
@@ -40,10 +40,7 @@ pub(crate) fn attach(arguments: &Attach) -> Result<u8, Failure> {
         Output::not_standard(&outputs, "the view")?;
     }
     let attached = Arc::new(Attached::start(arguments)?);
-    let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));
-    let is_over = || {
-        stop.load(Ordering::Relaxed) || attached.has_ended() || end.is_some_and(|end| Instant::now() >= end)
-    };
+    let is_over = || stop.load(Ordering::Relaxed) || attached.has_ended();
     // What was sampled is there and is written, whatever becomes of the view.
     let shown = if arguments.live {
         top::show(&attached, arguments, &is_over)

@@ -1,8 +1,8 @@
 """An embedding of Wasmtime that knows nothing of flamewalk, and measures itself.
 
-    cost.py GUEST
+    cost.py GUEST [THREADS]
 
-has threads take turns (see `turns.py`) at
+has threads take turns (see `turns.py`), beside so many that do nothing, at
 
     work DEPTH STEPS        how many nanoseconds that takes, and how many of them on the CPU
     gaps DEPTH NANOSECONDS  the gaps between two readings of the clock, of 2 microseconds or more
@@ -10,6 +10,7 @@ has threads take turns (see `turns.py`) at
 
 import struct
 import sys
+import threading
 
 from turns import take_turns, timed
 from wasmtime import Engine, Linker, Module, Store, WasiConfig
@@ -30,4 +31,6 @@ def work(what, depth, amount):
     return struct.unpack(f"<{len(gaps) // 8}Q", gaps)
 
 
+for _ in range(int((sys.argv[2:] or ["0"])[0])):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 take_turns(work)

@@ -1,16 +1,21 @@
 """An embedding of Wasmtime that knows nothing of flamewalk.
 
-    embedding.py GUEST [compiled|threads N|churn|short]
+    embedding.py GUEST [compiled|threads N|orphans N|churn NAMES|short]
 
-runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; as a module that
-is compiled anew for each round and let go of; or once, for a few rounds, after a line on standard input. Prints a line when it
-has begun.
+runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; on so many threads,
+while the main thread ends after a few rounds, after a line on standard input; as a module that is compiled anew for each
+round and let go of, in turn as it is and with these names of functions in capitals, until a line on standard input has it print
+how many nanoseconds each of the two has run on the CPU; or once, for a few rounds, after a line on standard input. Prints a
+line when it has begun.
 """
 
+import ctypes
 import gc
 import os
+import select
 import sys
 import threading
+import time
 
 from wasmtime import Engine, ExitTrap, Linker, Module, Store, WasiConfig
 
@@ -37,12 +42,24 @@ def forever(module):
 
 
 if mode == "churn":
+    with open(guest, "rb") as file:
+        binary = file.read()
+    in_capitals = binary
+    for name in rest:
+        in_capitals = in_capitals.replace(name.encode(), name.upper().encode())
+    taken = [0, 0]
     print("ready", flush=True)
-    while True:
-        module = Module.from_file(engine, guest)
-        run(module, 3)
-        del module
-        gc.collect()
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        # One of them longer: a name of the other changes the shares.
+        for index, (bytes_of_guest, rounds) in enumerate(((binary, 6), (in_capitals, 2))):
+            module = Module(engine, bytes_of_guest)
+            begun = time.thread_time_ns()
+            run(module, rounds)
+            taken[index] += time.thread_time_ns() - begun
+            del module
+            gc.collect()
+    print(*taken, flush=True)
+    os._exit(0)
 
 if mode == "compiled":
     compiled = rest[0]
@@ -55,9 +72,14 @@ else:
 # What Wasmtime makes for its first guest is there afterwards.
 run(module, 1)
 print("ready", flush=True)
-if mode == "threads":
+if mode in ("threads", "orphans"):
     for _ in range(int(rest[0])):
         threading.Thread(target=forever, args=(module,)).start()
+    if mode == "orphans":
+        sys.stdin.readline()
+        run(module, 10)
+        SYS_EXIT = 60
+        ctypes.CDLL(None).syscall(SYS_EXIT, 0)
 elif mode == "short":
     sys.stdin.readline()
     run(module, 200)

@@ -38,6 +38,8 @@ fn processes_that_cannot_be_profiled() {
     assert!(waiting.contains("took no CPU time"), "{waiting}");
     assert!(refusal(sleeper.id(), &["--tid", "1"]).contains("has no thread 1"));
     assert!(refusal(sleeper.id(), &["--freq", "0"]).contains("the rate cannot be 0"));
+    // It once was that all stacks were nothing but `[truncated]`.
+    assert!(refusal(sleeper.id(), &["--frame-limit", "0"]).contains("the frame limit cannot be 0"));
     assert!(refusal(sleeper.id(), &["--stack-bytes", "64513"]).contains("the copied part of the stack"));
     // The thread of the kernel that starts all others; in a container it may be out of sight.
     if std::path::Path::new("/proc/2/exe").symlink_metadata().is_ok() {

@@ -5,14 +5,16 @@ use std::path::Path;
 use std::process::Command;
 
 use flamewalk_guests::python_wasmtime;
+use nix::sys::resource::Resource;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::refusals::{cpus, limit};
 use crate::running::Attached;
-use crate::support::Folded;
+use crate::support::{Folded, flamewalk};
 use crate::{NEWEST, Program, attach, check_shares, embedding, profile, without_modules};
 
-fn changing(what: &str) -> Program {
+pub(crate) fn changing(what: &str) -> Program {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach/changing.py");
     let mut command = Command::new("python3");
     Program::start(command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap()).arg(script).arg(what))
@@ -49,14 +51,31 @@ fn a_child_is_not_mixed_into_its_parent() {
 /// other would be a lie.
 #[test]
 fn unloaded_guests_are_not_mixed_with_those_that_follow() {
-    let (folded, _) = profile(&changing("unload"), &["-d", "3", "--wait"]);
-    let mut seen = BTreeSet::new();
-    for (stack, _) in &without_modules(folded, str::to_owned).0 {
+    let mut program = changing("unload");
+    let (folded, _) = profile(&program, &["-d", "3", "--wait"]);
+    let folded = without_modules(folded, str::to_owned);
+    for (stack, _) in &folded.0 {
         let guests: BTreeSet<&str> = stack.iter().filter_map(|name| Some(name.split_once('_')?.0)).collect();
-        assert!(guests.len() <= 1, "{stack:?}");
-        seen.extend(guests.into_iter().map(str::to_owned));
+        assert_eq!(guests.len(), 1, "{stack:?}");
     }
-    assert_eq!(seen, BTreeSet::from(["first", "second"].map(str::to_owned)));
+    check_share_of_first(&mut program, &folded, |name| name.starts_with("first_"));
+}
+
+/// The first of a program's two guests has the share that the program says.
+pub(crate) fn check_share_of_first(
+    program: &mut Program,
+    folded: &Folded,
+    is_of_first: impl Fn(&str) -> bool,
+) {
+    program.go();
+    let taken: Vec<f64> = program.line().split_whitespace().map(|time| time.parse().unwrap()).collect();
+    let expected = taken[0] / (taken[0] + taken[1]);
+    let found = folded.share(|stack| stack.iter().any(|name| is_of_first(name)));
+    let samples = folded.total() as f64 * 1e-9 * f64::from(flamewalk_attach::defaults::RATE);
+    println!("the first guest has {found:.3} of {samples:.0} samples, expected {expected:.3}");
+    // Two points for guests that are gone before they are read, and four standard deviations.
+    let tolerance = 0.02 + 4.0 * (expected * (1.0 - expected) / samples).sqrt();
+    assert!((found - expected).abs() < tolerance, "the first guest has {found:.3}, expected {expected:.3}");
 }
 
 #[test]
@@ -76,7 +95,7 @@ fn a_program_that_is_killed_leaves_its_profile() {
 }
 
 /// CPU time that the program has taken, in the kernel's ticks of 10 ms.
-fn cpu_ticks(program: &Program) -> u64 {
+pub(crate) fn cpu_ticks(program: &Program) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
@@ -105,13 +124,44 @@ fn a_program_that_is_stopped_is_read_and_goes_on() {
     check_shares(&folded, 1999.0, "stopped and continued");
 }
 
-/// Stacks of some 20 KiB, of which 8 KiB are copied at first.
-#[test]
-fn stacks_that_become_deep_are_copied_further() {
+fn with_deep_stacks(idle_threads: &str) -> Program {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach");
     let mut command = Command::new("python3");
     command.env("PYTHONPATH", python_wasmtime(NEWEST).unwrap());
-    let mut program = Program::start(command.arg(folder.join("cost.py")).arg(folder.join("cost.wat")));
+    Program::start(command.arg(folder.join("cost.py")).arg(folder.join("cost.wat")).arg(idle_threads))
+}
+
+/// It once was that too few files were said to be needed: with so many, the same sentence came again.
+#[test]
+fn as_many_files_as_are_said_to_be_needed_suffice() {
+    let mut program = with_deep_stacks("80");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap().count() as u64;
+    let mut said_with = |files: u64| {
+        let mut command = flamewalk("attach");
+        limit(&mut command, Resource::RLIMIT_NOFILE, files);
+        let attached = Attached::start_as(command, program.id(), &[]);
+        program.tell("0 work 400 300000000");
+        program.line();
+        attached.stop().1.stderr
+    };
+    // Enough to begin with.
+    let said = said_with(threads * u64::from(cpus()) + 64);
+    let needed = said.lines().find_map(|line| {
+        line.split_once("bytes of each stack are copied: ")?
+            .1
+            .split_once(" files have to be open")?
+            .0
+            .parse()
+            .ok()
+    });
+    let said = said_with(needed.unwrap_or_else(|| panic!("{said}")));
+    assert!(!said.contains("files have to be open"), "{said}");
+}
+
+/// Stacks of some 20 KiB, of which 8 KiB are copied at first.
+#[test]
+fn stacks_that_become_deep_are_copied_further() {
+    let mut program = with_deep_stacks("0");
     let whole = |arguments: &[&str], program: &mut Program| {
         let attached = Attached::start(program.id(), arguments);
         // The second number is what that took on the CPU.

@@ -157,7 +157,7 @@ fn every_refusal_of_the_table() {
     }
 
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() as u32;
-    let needed = [("PID", pid), ("T", threads), ("N", threads * cpus() + 64)];
+    let needed = [("PID", pid), ("T", threads), ("N", 2 * threads * cpus() + 64)];
     table.check("N files have to be open", &needed, &too_few_files(pid));
 
     of_a_user_without_rights(&mut table);
@@ -235,12 +235,12 @@ fn too_few_files(pid: u32) -> Output {
     told.expect("there is a limit at which perf events are too many")
 }
 
-fn limit(command: &mut Command, resource: Resource, value: u64) {
+pub(crate) fn limit(command: &mut Command, resource: Resource, value: u64) {
     // SAFETY: the function makes one system call and nothing else.
     unsafe { command.pre_exec(move || setrlimit(resource, value, value).map_err(io::Error::from)) };
 }
 
-fn cpus() -> u32 {
+pub(crate) fn cpus() -> u32 {
     let is_cpu = |name: String| name.strip_prefix("cpu").is_some_and(|rest| rest.parse::<u32>().is_ok());
     let online = |path: PathBuf| std::fs::read_to_string(path.join("online")).is_ok_and(|text| text == "0\n");
     let cpus = std::fs::read_dir("/sys/devices/system/cpu").unwrap().map(Result::unwrap);

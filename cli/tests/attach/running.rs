@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,9 +39,13 @@ pub(crate) struct Attached {
 impl Attached {
     /// Attaches, and waits until the process is sampled.
     pub(crate) fn start(pid: u32, arguments: &[&str]) -> Self {
+        Self::start_as(flamewalk("attach"), pid, arguments)
+    }
+
+    /// As [`Attached::start`], with a command that has been given its surroundings.
+    pub(crate) fn start_as(mut command: Command, pid: u32, arguments: &[&str]) -> Self {
         let folder = Folder::new();
         let output = folder.path("out.folded");
-        let mut command = flamewalk("attach");
         command.arg(pid.to_string()).arg("-o").arg(&output).args(arguments);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut attached = Self { child, output, _folder: folder };

@@ -25,12 +25,14 @@ use perf_event_open::sample::record::{Record, RecordId};
 
 use crate::Error;
 use crate::target::Target;
-use opening::{OpenError, allow_files, online_cpus, open_counter, open_rings, redirect};
+use opening::{OpenError, allow_files, needed_files, online_cpus, open_counter, open_rings, redirect};
 
 mod opening;
 #[cfg(test)]
 mod tests;
 
+/// The longest time between two drains; a ring may have to be drained more often.
+const LONGEST_DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 /// Rounds of listing threads until there are no new ones.
 const MOST_ROUNDS: usize = 8;
 
@@ -88,6 +90,7 @@ pub(crate) struct Sampler {
     threads: Vec<i32>,
     user_only: bool,
     ring_bytes: usize,
+    rate: u32,
     /// What the events copy of a stack.
     stack_bytes: u32,
     /// Ticks that are younger than this count if they are of these events, and older ones if they are of former events.
@@ -109,8 +112,8 @@ impl std::fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// Begins to sample these threads and what they start; without any, all threads of the target. Rings have room for stacks
-    /// of `most_stack_bytes`.
+    /// Opens the events of these threads and what they start; without any, of all threads of the target. What happens is on
+    /// record from then on, and ticks count once it [begins](Self::begin). Rings have room for stacks of `most_stack_bytes`.
     pub(crate) fn open(
         target: &Target,
         chosen: &[i32],
@@ -120,7 +123,8 @@ impl Sampler {
     ) -> Result<Self, Error> {
         let threads = if chosen.is_empty() { target.threads()? } else { chosen.to_vec() };
         let cpus = online_cpus();
-        allow_files(threads.len().saturating_mul(cpus.len()).saturating_add(64));
+        let needed = needed_files(threads.len(), cpus.len(), stack_bytes < most_stack_bytes);
+        allow_files(needed);
         let open_with = |inherit, user_only| {
             let options = opening::options(rate, stack_bytes, user_only, inherit);
             let rings = open_rings(&threads, &cpus, &options, most_stack_bytes)?;
@@ -140,7 +144,7 @@ impl Sampler {
             },
         };
         let ((rings, first, ring_bytes), options, user_only) =
-            opened.map_err(|error| error.of(target, threads.len(), &cpus))?;
+            opened.map_err(|error| error.of(target, chosen, threads.len(), needed))?;
         let mut sampler = Self {
             rings,
             counters: Vec::new(),
@@ -149,15 +153,24 @@ impl Sampler {
             threads: vec![first],
             user_only,
             ring_bytes,
+            rate,
             stack_bytes,
-            since: 0,
+            since: u64::MAX,
             copied: HashMap::new(),
         };
         sampler
             .number_rings()
             .and_then(|()| sampler.open_rest(target, &threads, stack_bytes, &mut Vec::new()))
-            .map_err(|error| error.of(target, threads.len(), &cpus))?;
+            .map_err(|error| error.of(target, chosen, threads.len(), needed))?;
         Ok(sampler)
+    }
+
+    /// Has ticks count from now on, and returns that time. What happened before is added to `events`, but for what was lost.
+    pub(crate) fn begin(&mut self, events: &mut Vec<Event>) -> u64 {
+        self.drain(events);
+        events.retain(|event| !matches!(event.kind, EventKind::Lost(_)));
+        self.since = monotonic_time();
+        self.since
     }
 
     fn number_rings(&mut self) -> Result<(), OpenError> {
@@ -200,8 +213,8 @@ impl Sampler {
         events: &mut Vec<Event>,
     ) -> Result<Vec<Counter>, Error> {
         let threads = if self.chosen.is_empty() { target.threads()? } else { self.chosen.clone() };
-        let cpus: Vec<u32> = self.rings.iter().map(|ring| ring.cpu.0).collect();
-        allow_files(threads.len().saturating_mul(cpus.len()).saturating_mul(2).saturating_add(64));
+        let needed = needed_files(threads.len(), self.rings.len(), true);
+        allow_files(needed);
         let former = std::mem::take(&mut self.counters);
         let former_threads = std::mem::take(&mut self.threads);
         let former_options = self.options.clone();
@@ -213,7 +226,7 @@ impl Sampler {
                 self.counters = former;
                 self.threads = former_threads;
                 self.options = former_options;
-                Err(error.of(target, threads.len(), &cpus))
+                Err(error.of(target, &self.chosen, threads.len(), needed))
             }
         }
     }
@@ -274,8 +287,15 @@ impl Sampler {
     }
 
     /// How many samples a ring has room for.
-    pub(crate) fn ring_samples(&self) -> usize {
+    fn ring_samples(&self) -> usize {
         self.ring_bytes / (self.stack_bytes as usize + 256)
+    }
+
+    /// How often it has to be drained.
+    pub(crate) fn drain_interval(&self) -> Duration {
+        // All threads of a CPU together make that many ticks a second there.
+        let full = self.ring_samples() as f64 / f64::from(self.rate);
+        Duration::from_secs_f64(full / 4.0).clamp(Duration::from_millis(1), LONGEST_DRAIN_INTERVAL)
     }
 
     /// Stops sampling.

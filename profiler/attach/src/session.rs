@@ -8,7 +8,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use flamewalk_collector::{Collector, Extent, Sampling, Window};
 use flamewalk_profile::{Event, Metadata, Profile, Statistics};
@@ -18,10 +18,10 @@ use flamewalk_symbolizer::{GuestBinary, HostSymbolizer};
 use crate::Error;
 use crate::host::HostObjects;
 use crate::images::{Images, SymbolSource};
-use crate::sampler::{Sampler, monotonic_time};
+use crate::sampler::{Event as SampledEvent, Sampler, monotonic_time};
 use crate::target::Target;
 use stack_copy::StackCopy;
-use worker::Worker;
+use worker::{Parts, Worker};
 
 mod stack_copy;
 mod worker;
@@ -58,6 +58,8 @@ pub struct Options {
     pub symbols: Vec<(String, Vec<u8>)>,
     /// Whether to begin although the process has no code of a guest yet. Default: no.
     pub wait_for_guests: bool,
+    /// How long to sample. Default: until it is stopped.
+    pub duration: Option<Duration>,
     /// How the collector works.
     pub collector: flamewalk_collector::Options,
 }
@@ -72,6 +74,7 @@ impl Default for Options {
             threads: Vec::new(),
             symbols: Vec::new(),
             wait_for_guests: false,
+            duration: None,
             collector: flamewalk_collector::Options::default(),
         }
     }
@@ -82,7 +85,7 @@ impl Default for Options {
 pub struct Attachment {
     window: Window,
     state: Arc<State>,
-    worker: Option<JoinHandle<Instant>>,
+    worker: Option<JoinHandle<Duration>>,
     started: Instant,
     metadata: Metadata,
     /// The collector reads symbols through it until the last profile is made.
@@ -94,7 +97,7 @@ pub struct Attachment {
 struct State {
     /// Set to have the thread end.
     stop: AtomicBool,
-    /// Set by the thread when the target has ended.
+    /// Set by the thread when it ends.
     has_ended: AtomicBool,
     notices: Mutex<Vec<String>>,
 }
@@ -120,33 +123,38 @@ impl Attachment {
             Err(nix::errno::Errno::ENOSYS) => return Err(target.memory_refused()),
             _ => {}
         }
+        // What takes long and seldom changes is read before the target pays for anything. What is new is read below.
+        let mut host_objects = HostObjects::default();
+        host_objects.load(&target, &mappings);
         // What is mapped after this is on record.
         let (first, most) = (StackCopy::up_to(options.stack_bytes).bytes(), options.stack_bytes);
-        let sampler = Sampler::open(&target, &options.threads, options.rate, first, most)?;
-        let started = Instant::now();
+        let mut sampler = Sampler::open(&target, &options.threads, options.rate, first, most)?;
         let registry = Arc::<CodeRegistry>::default();
         let mut images = Images::new(Arc::clone(&registry), symbols);
-        let mappings = target.mappings()?;
-        images.scan(&target, &mappings, monotonic_time());
+        let mut waiting = Vec::new();
+        let host = draining(&sampler, &mut waiting, || {
+            let mappings = target.mappings()?;
+            images.scan(&target, &mappings, monotonic_time());
+            Ok(host_objects.load(&target, &mappings))
+        })?;
         if images.found() == 0 && !options.wait_for_guests {
             return Err(match images.notices().first() {
                 Some(reason) => Error::UnknownImage { pid, reason: reason.clone() },
                 None => Error::NoWasmtime { pid },
             });
         }
-        let mut host_objects = HostObjects::default();
-        let host = host_objects.load(&target, &mappings);
         let symbolizer = HostSymbolizer::new(host.objects().to_vec());
         let system = |action| move |source| Error::System { action, source };
         let collector =
             Collector::start(Arc::clone(&registry), Arc::default(), symbolizer, &options.collector)
                 .map_err(system("start the collector thread"))?;
+        let collector = Arc::new(collector);
+        let window = collector.open()?;
         let metadata = describe(&target, &options, sampler.is_user_only());
         let target_root = target.root();
         let state = Arc::<State>::default();
-        let collector = Arc::new(collector);
-        let parts = worker::Parts { target, sampler, images, registry, host_objects, host };
-        let window = collector.open()?;
+        let (began, started) = (sampler.begin(&mut waiting), Instant::now());
+        let parts = Parts { target, sampler, began, waiting, images, registry, host_objects, host };
         let worker = Worker::new(parts, collector, &options);
         let shared = Arc::clone(&state);
         let worker = std::thread::Builder::new()
@@ -156,7 +164,8 @@ impl Attachment {
         Ok(Self { window, state, worker: Some(worker), started, metadata, _target_root: target_root })
     }
 
-    /// Whether the process has ended, or has begun another program: nothing more will be sampled.
+    /// Whether nothing more will be sampled: the process or all of the chosen threads have ended, it has begun another program,
+    /// or [`Options::duration`] is over.
     pub fn has_ended(&self) -> bool {
         // Pair: the store at the end of the thread, which orders nothing but itself.
         self.state.has_ended.load(Ordering::Relaxed)
@@ -190,15 +199,15 @@ impl Attachment {
         self.profile(ended)
     }
 
-    /// Of what was sampled until `ended`, or so far.
-    fn profile(&self, ended: Option<Instant>) -> Result<Profile, Error> {
+    /// Of all that was sampled, for so long, or of what was sampled so far.
+    fn profile(&self, ended: Option<Duration>) -> Result<Profile, Error> {
         let mut metadata = self.metadata.clone();
         let notices = self.state.notices.lock().unwrap_or_else(PoisonError::into_inner);
         metadata.notices.extend(notices.iter().cloned());
         drop(notices);
         let started = self.started;
         let describe = move |drained: Instant| {
-            metadata.duration = Some(ended.unwrap_or(drained).saturating_duration_since(started));
+            metadata.duration = Some(ended.unwrap_or_else(|| drained.saturating_duration_since(started)));
             metadata
         };
         let sampling = if ended.is_some() { Sampling::Ended } else { Sampling::Ongoing };
@@ -209,8 +218,8 @@ impl Attachment {
         Ok(profile)
     }
 
-    /// Returns when sampling ended, the first time.
-    fn end_worker(&mut self) -> Result<Option<Instant>, Error> {
+    /// Returns for how long it was sampled, the first time.
+    fn end_worker(&mut self) -> Result<Option<Duration>, Error> {
         // Pair: the load in the thread's loop, which orders nothing but itself; joining orders the rest.
         self.state.stop.store(true, Ordering::Relaxed);
         let Some(worker) = self.worker.take() else { return Ok(None) };
@@ -227,6 +236,27 @@ impl Drop for Attachment {
     }
 }
 
+/// Does something that takes long while the rings are drained, so that none of them runs over.
+fn draining<T: Send>(
+    sampler: &Sampler,
+    events: &mut Vec<SampledEvent>,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let this = std::thread::current();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            let result = work();
+            this.unpark();
+            result
+        });
+        while !worker.is_finished() {
+            sampler.drain(events);
+            std::thread::park_timeout(sampler.drain_interval());
+        }
+        worker.join().unwrap_or(Err(Error::SamplerGone))
+    })
+}
+
 fn check(options: &Options) -> Result<(), Error> {
     let rate = u64::from(options.rate);
     if !(1..=20_000).contains(&rate) {
@@ -236,6 +266,9 @@ fn check(options: &Options) -> Result<(), Error> {
     if !(1 << 10..=63 << 10).contains(&bytes) || !bytes.is_multiple_of(8) {
         let bounds = "1024 to 64512 bytes, a multiple of 8";
         return Err(Error::Setting { what: "the copied part of the stack", value: bytes, bounds });
+    }
+    if options.frame_limit == 0 {
+        return Err(Error::Setting { what: "the frame limit", value: 0, bounds: "1 or more" });
     }
     Ok(())
 }

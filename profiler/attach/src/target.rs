@@ -9,13 +9,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use object::elf;
-use procfs::ProcError;
-use procfs::process::{MMPermissions, MMapPath, Process};
+use procfs::process::{MMPermissions, MMapPath, Process, Stat};
+use procfs::{FromRead, ProcError};
 
 use crate::Error;
 
@@ -23,7 +24,9 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Target {
     pid: i32,
-    process: Process,
+    /// A thread of it that lived when it was last asked for something: the main thread, if that has not ended before others. What
+    /// belongs to all threads is not shown through one that has ended.
+    living: AtomicI32,
     /// When it was started, in the kernel's own unit: tells it from a later process of the same number.
     started: u64,
     /// Its root directory, held open: its files have names below it even when the process has ended.
@@ -53,9 +56,10 @@ impl Target {
         if status.tgid != pid {
             return Err(Error::IsThread { pid, process: status.tgid });
         }
-        let stat = process.stat().map_err(unreadable)?;
+        let started = process.stat().map_err(unreadable)?.starttime;
         // A thread of the kernel and a process that is only waited for have no program.
-        if matches!(stat.state, 'Z' | 'X') || stat.vsize == 0 {
+        let living = living_thread(pid).map_err(unreadable)?.ok_or(Error::NoProgram { pid })?;
+        if stat(pid, living).map_err(unreadable)?.vsize == 0 {
             return Err(Error::NoProgram { pid });
         }
         let refused = |action| {
@@ -66,16 +70,16 @@ impl Target {
             }
         };
         let mut header = [0; 20];
-        File::open(proc_path(pid, "exe"))
+        File::open(proc_path(living, "exe"))
             .and_then(|mut file| file.read_exact(&mut header))
             .map_err(refused("read the process's program"))?;
         check_program(pid, &header)?;
         let root = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-            .open(proc_path(pid, "root"))
+            .open(proc_path(living, "root"))
             .map_err(refused("open the process's root directory"))?;
-        Ok(Self { pid, process, started: stat.starttime, root: Arc::new(root) })
+        Ok(Self { pid, living: AtomicI32::new(living), started, root: Arc::new(root) })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -95,23 +99,42 @@ impl Target {
 
     /// Whether it has ended; its number can belong to another one by now.
     pub(crate) fn has_ended(&self) -> bool {
-        match self.process.stat() {
-            Ok(stat) => stat.starttime != self.started || matches!(stat.state, 'Z' | 'X'),
-            Err(error) => matches!(unreadable(self.pid, error), Error::NoProcess { .. }),
+        let is_other = |stat: Stat| stat.starttime != self.started;
+        let is_missing = |error| matches!(unreadable(self.pid, error), Error::NoProcess { .. });
+        stat(self.pid, self.pid).map_or_else(is_missing, is_other)
+            || living_thread(self.pid).map_or_else(is_missing, |living| living.is_none())
+    }
+
+    /// Whether one of its threads has not ended.
+    pub(crate) fn has_thread(&self, thread: i32) -> bool {
+        lives(self.pid, thread)
+    }
+
+    /// Asks for what belongs to all threads through one that lives: through another one if that has ended.
+    fn ask<T, E>(&self, mut question: impl FnMut(i32) -> Result<T, E>) -> Result<T, E> {
+        // Nothing is ordered by this: any thread that lives will do.
+        let thread = self.living.load(Ordering::Relaxed);
+        let answer = question(thread);
+        if answer.is_ok() {
+            return answer;
+        }
+        match living_thread(self.pid) {
+            Ok(Some(other)) if other != thread => {
+                self.living.store(other, Ordering::Relaxed);
+                question(other)
+            }
+            _ => answer,
         }
     }
 
     /// Its command line, program first.
     pub(crate) fn command(&self) -> Vec<String> {
-        self.process.cmdline().unwrap_or_default()
+        self.ask(|thread| Process::new(thread)?.cmdline()).unwrap_or_default()
     }
 
     /// The threads that it has now.
     pub(crate) fn threads(&self) -> Result<Vec<i32>, Error> {
-        let tasks = std::fs::read_dir(proc_path(self.pid, "task"))
-            .map_err(|error| unreadable(self.pid, ProcError::Io(error, None)))?;
-        let threads = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
-        Ok(threads.collect())
+        threads(self.pid).map_err(|error| unreadable(self.pid, error))
     }
 
     /// A thread's name, which the kernel keeps to 15 bytes.
@@ -122,7 +145,12 @@ impl Target {
 
     /// What it has mapped, by address.
     pub(crate) fn mappings(&self) -> Result<Vec<Mapping>, Error> {
-        let maps = self.process.maps().map_err(|error| match error {
+        // A thread that has ended has none.
+        let maps = |thread| match Process::new(thread)?.maps()? {
+            maps if maps.0.is_empty() => Err(ProcError::NotFound(None)),
+            maps => Ok(maps),
+        };
+        let maps = self.ask(maps).map_err(|error| match error {
             ProcError::PermissionDenied(_) => self.memory_refused(),
             error => unreadable(self.pid, error),
         })?;
@@ -149,7 +177,9 @@ impl Target {
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let remote =
                 [RemoteIoVec { base: address.checked_add(done).ok_or(Errno::EFAULT)?, len: rest.len() }];
-            match process_vm_readv(Pid::from_raw(self.pid), &mut [IoSliceMut::new(rest)], &remote)? {
+            let read =
+                |thread| process_vm_readv(Pid::from_raw(thread), &mut [IoSliceMut::new(&mut *rest)], &remote);
+            match self.ask(read)? {
                 0 => return Err(Errno::EFAULT),
                 read => done += read,
             }
@@ -173,6 +203,32 @@ impl Target {
 
 fn proc_path(pid: i32, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{name}"))
+}
+
+fn threads(pid: i32) -> Result<Vec<i32>, ProcError> {
+    let tasks = std::fs::read_dir(proc_path(pid, "task")).map_err(|error| ProcError::Io(error, None))?;
+    Ok(tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect())
+}
+
+fn stat(pid: i32, thread: i32) -> Result<Stat, ProcError> {
+    Stat::from_file(proc_path(pid, &format!("task/{thread}/stat")))
+}
+
+fn has_ended(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X')
+}
+
+/// Whether a thread has not ended. It comes and goes while it is looked at.
+fn lives(pid: i32, thread: i32) -> bool {
+    stat(pid, thread).is_ok_and(|stat| !has_ended(&stat))
+}
+
+/// A thread that has not ended, the main thread if it has not. The main thread of a process that runs can have ended.
+fn living_thread(pid: i32) -> Result<Option<i32>, ProcError> {
+    if !has_ended(&stat(pid, pid)?) {
+        return Ok(Some(pid));
+    }
+    Ok(threads(pid)?.into_iter().find(|thread| lives(pid, *thread)))
 }
 
 /// What it means that the kernel does not tell something of a process.

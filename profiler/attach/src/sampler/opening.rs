@@ -51,10 +51,14 @@ impl OpenError {
         matches!(self, Self::Other(error) if error.raw_os_error() == Some(libc::EINVAL))
     }
 
-    pub(super) fn of(self, target: &Target, threads: usize, cpus: &[u32]) -> Error {
+    /// The error of so many threads, which were chosen or are all, and take so many files.
+    pub(super) fn of(self, target: &Target, chosen: &[i32], threads: usize, needed: usize) -> Error {
         let pid = target.pid();
         match self {
-            Self::NoThread => Error::NoProcess { pid },
+            Self::NoThread => match chosen.first() {
+                Some(thread) if !target.has_ended() => Error::NoThread { pid, thread: *thread },
+                _ => Error::NoProcess { pid },
+            },
             Self::Refused(source) => {
                 let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
                 Error::PerfRefused {
@@ -62,7 +66,7 @@ impl OpenError {
                     source,
                 }
             }
-            Self::TooManyFiles => Error::TooManyFiles { pid, threads, needed: threads * cpus.len() + 64 },
+            Self::TooManyFiles => Error::TooManyFiles { pid, threads, needed },
             Self::NoRing(source) => Error::NoRing { source },
             Self::Target(error) => error,
             Self::Other(source) => Error::System { action: "open a perf event", source },
@@ -156,6 +160,15 @@ pub(super) fn online_cpus() -> Vec<u32> {
     });
     let cpus: Vec<u32> = ranges.flatten().collect();
     if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// How many files have to be open for events of so many threads and CPUs. Where more of the stack can come to be copied, new events
+/// are opened beside the former ones.
+pub(super) fn needed_files(threads: usize, cpus: usize, stack_can_grow: bool) -> usize {
+    /// What else flamewalk has open.
+    const OTHERS: usize = 64;
+    let events = threads.saturating_mul(cpus).saturating_mul(if stack_can_grow { 2 } else { 1 });
+    events.saturating_add(OTHERS)
 }
 
 /// Raises the limit on open files, as far as it may be.

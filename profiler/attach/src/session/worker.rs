@@ -39,8 +39,6 @@ const MARGIN: Duration = Duration::from_millis(1);
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked whether the target is still there.
 const LIFE_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest time between two rounds; a ring may have to be drained more often.
-const LONGEST_ROUND: Duration = Duration::from_millis(20);
 /// The ring between this thread and the collector, for each thread of the target: some 600 stacks of 20 frames.
 const RING_WORDS: usize = 1 << 14;
 
@@ -48,6 +46,10 @@ const RING_WORDS: usize = 1 << 14;
 pub(super) struct Parts {
     pub(super) target: Target,
     pub(super) sampler: Sampler,
+    /// When ticks began to count, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) began: u64,
+    /// What happened before.
+    pub(super) waiting: Vec<Event>,
     pub(super) images: Images,
     pub(super) registry: Arc<CodeRegistry>,
     pub(super) host_objects: HostObjects,
@@ -58,6 +60,11 @@ pub(super) struct Parts {
 pub(super) struct Worker {
     target: Arc<Target>,
     sampler: Sampler,
+    /// When ticks begin and cease to count, in nanoseconds of `CLOCK_MONOTONIC`.
+    began: u64,
+    end: u64,
+    /// The threads that were chosen; all of the target if there are none.
+    chosen: Vec<i32>,
     images: Images,
     registry: Arc<CodeRegistry>,
     reader: Arc<Reader>,
@@ -78,6 +85,10 @@ pub(super) struct Worker {
     notices: Vec<String>,
 }
 
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn host_frames(target: &Arc<Target>, code: HostCode, objects: &HostObjects) -> InstructionFrames<TargetCode> {
     let instructions = TargetCode::new(Arc::clone(target), &code, objects);
     InstructionFrames::new(HostFrames::new(Arc::new(code)), instructions)
@@ -85,7 +96,7 @@ fn host_frames(target: &Arc<Target>, code: HostCode, objects: &HostObjects) -> I
 
 impl Worker {
     pub(super) fn new(parts: Parts, collector: Arc<Collector>, options: &Options) -> Self {
-        let Parts { target, sampler, images, registry, host_objects, host } = parts;
+        let Parts { target, sampler, began, waiting, images, registry, host_objects, host } = parts;
         let target = Arc::new(target);
         let host = host_frames(&target, host, &host_objects);
         let reader = Arc::<Reader>::default();
@@ -93,6 +104,9 @@ impl Worker {
         Self {
             target,
             sampler,
+            began,
+            end: options.duration.map_or(u64::MAX, |duration| began.saturating_add(nanoseconds(duration))),
+            chosen: options.threads.clone(),
             images,
             registry,
             reader,
@@ -100,7 +114,7 @@ impl Worker {
             host,
             collector,
             channels: HashMap::new(),
-            waiting: Vec::new(),
+            waiting,
             words: Vec::new(),
             is_replaced: false,
             rate: options.rate,
@@ -111,19 +125,24 @@ impl Worker {
         }
     }
 
-    /// Samples until it is told to stop, or the target ends. Returns when that was.
-    pub(super) fn run(mut self, state: &State) -> Instant {
+    /// Samples until it is told to stop, its time is over, or the target or its chosen threads end.
+    /// Returns for how long it sampled.
+    pub(super) fn run(mut self, state: &State) -> Duration {
         let (mut last_scan, mut last_look) = (Instant::now(), Instant::now());
         // Pair: the store in `Attachment::end_worker`.
         while !state.stop.load(Ordering::Relaxed) && !self.is_replaced {
-            std::thread::park_timeout(self.pause());
+            let left = self.end.saturating_sub(monotonic_time());
+            if left == 0 {
+                break;
+            }
+            std::thread::park_timeout(self.sampler.drain_interval().min(Duration::from_nanos(left)));
             self.round(monotonic_time().saturating_sub(MARGIN.as_nanos() as u64));
             if let Some(bytes) = self.stack_copy.wanted() {
                 self.copy_more(bytes);
             }
             if last_look.elapsed() >= LIFE_INTERVAL {
                 last_look = Instant::now();
-                if self.target.has_ended() {
+                if self.end_of_target().is_some() {
                     break;
                 }
             }
@@ -134,30 +153,35 @@ impl Worker {
                 self.tell(state);
             }
         }
+        self.end = self.end.min(monotonic_time());
         self.sampler.stop();
-        let ended = Instant::now();
         self.round(u64::MAX);
         self.tell(state);
-        if self.is_replaced || self.target.has_ended() {
-            let end = if self.is_replaced { "has begun another program" } else { "has ended" };
-            let notice = format!("process {} {end} while it was sampled", self.target.pid());
+        if let Some(notice) = self.end_of_target() {
             state.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
-            // Pair: the load in `Attachment::has_ended`.
-            state.has_ended.store(true, Ordering::Relaxed);
         }
-        ended
+        // Pair: the load in `Attachment::has_ended`.
+        state.has_ended.store(true, Ordering::Relaxed);
+        Duration::from_nanos(self.end.saturating_sub(self.began))
+    }
+
+    /// What to tell if nothing more can be sampled.
+    fn end_of_target(&self) -> Option<String> {
+        let pid = self.target.pid();
+        if self.is_replaced {
+            return Some(format!("process {pid} has begun another program while it was sampled"));
+        }
+        if self.target.has_ended() {
+            return Some(format!("process {pid} has ended while it was sampled"));
+        }
+        let have_ended =
+            !self.chosen.is_empty() && !self.chosen.iter().any(|thread| self.target.has_thread(*thread));
+        have_ended.then(|| format!("the chosen threads of process {pid} have ended while they were sampled"))
     }
 
     fn tell(&self, state: &State) {
         let mut notices = state.notices.lock().unwrap_or_else(PoisonError::into_inner);
         *notices = [self.images.notices(), &self.notices].concat();
-    }
-
-    /// The time between two rounds.
-    fn pause(&self) -> Duration {
-        // All threads of a CPU together make that many ticks a second there.
-        let full = self.sampler.ring_samples() as f64 / f64::from(self.rate);
-        Duration::from_secs_f64(full / 4.0).clamp(Duration::from_millis(1), LONGEST_ROUND)
     }
 
     fn copy_more(&mut self, bytes: u32) {
@@ -207,6 +231,7 @@ impl Worker {
 
     fn event(&mut self, event: Event, later: &VecDeque<Event>) {
         match event.kind {
+            EventKind::Tick(_) if event.time > self.end => {}
             EventKind::Tick(tick) => self.tick(event.thread, event.time, &tick),
             EventKind::Mapped(range) => self.mapped(&range, event.time, later),
             EventKind::Lost(count) => {
