@@ -26,11 +26,10 @@ fn a_thread_that_always_runs_has_the_time_that_was_asked_for() {
     let waited = waited(&program) - waited_before;
     assert_eq!(profile.metadata.duration, Some(Duration::from_nanos(ASKED)));
     let ticks = profile.metadata.statistics.ticks.weight;
-    // A tick at each end, and what the thread did not get.
-    assert!(
-        (ASKED.saturating_sub(waited + 2 * TICK)..=ASKED + TICK).contains(&ticks),
-        "{ticks}, waited {waited}"
-    );
+    // A tick at the end, and what the thread did not get; a machine that itself runs on another one is stopped without being told,
+    // and has no ticks then.
+    let least = ASKED.saturating_sub(waited + ASKED / 10);
+    assert!((least..=ASKED + TICK).contains(&ticks), "{ticks}, waited {waited}");
 }
 
 /// It once was that rings ran over before they were drained for the first time, and that samples fell on guests that had not been
