@@ -328,7 +328,7 @@ impl Drop for Profiler {
             std::mem::forget((Arc::clone(&self.code), Arc::clone(&self.shared)));
             return;
         }
-        self.shared.abandon();
+        self.shared.end();
         // No source is left, and none can be made any more.
         crate::signal::restore(self.shared.options.signal);
         // Threads that are still in a guest may be sampled by the next profiler only; the code goes now.

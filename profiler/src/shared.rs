@@ -3,6 +3,7 @@
 //! A session samples; what is seen of it are windows. The first that is opened begins the session, and the last that is
 //! closed ends it. One of them, at most, is the profiler's own, from its start to its stop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flamewalk_collector::{Extent, LabelTable, Sampling};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     /// Where this was made. Nowhere else may anything be done with it.
     pub(crate) process: Process,
+    /// Whether the profiler is gone, and only stores are left that were attached to it.
+    has_ended: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -58,6 +61,7 @@ impl Shared {
             host_calls: Arc::default(),
             labels: Arc::default(),
             process: Process::current(),
+            has_ended: AtomicBool::new(false),
             state: State { rate: options.rate, threads: Vec::new(), session: None, started: None, opened: 0 }
                 .into(),
             options,
@@ -266,6 +270,19 @@ impl Shared {
             current.resume(threads);
         }
         Ok((current.clone(), window, Sampling::Ongoing))
+    }
+
+    /// Ends all: stores that stay attached have no threads sampled any more, which can be another profiler's by then.
+    pub(crate) fn end(&self) {
+        // Pair: the load in `has_ended`, which orders nothing but itself.
+        self.has_ended.store(true, Ordering::Relaxed);
+        self.abandon();
+    }
+
+    /// Whether the profiler is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        // Pair: the store in `end`.
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     /// Ends the session, if there is one, with all of its windows and without a profile.

@@ -4,8 +4,7 @@
 //! from the embedder's own: so the profiler learns of each thread that runs a guest. An embedder that wants nothing on
 //! the way between guest and host keeps the hook elsewhere, and attaches its threads by hand.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use flamewalk_profile::Labels;
 use wasmtime::{AsContextMut, CallHook, Func};
@@ -26,8 +25,9 @@ pub struct StoreHook {
     shared: Arc<Shared>,
     /// The address of the store's context.
     context: usize,
-    /// The number of the labels.
-    labels: AtomicU64,
+    /// The number of the labels. Locked while they are changed: two changes at once would leave the labels of one of them, and
+    /// forget them as those that were before.
+    labels: Mutex<u64>,
     /// The host call that the store's guest is in, if suspended guests are to be seen.
     host_call: Option<Arc<HostCall>>,
 }
@@ -38,7 +38,7 @@ impl StoreHook {
         let context = layout::store_context(store, func)?;
         shared.stores.attach(context, shared.registry.handlers());
         let host_call = shared.options.suspended.then(|| shared.host_calls.attach(context));
-        Ok(Self { shared, context, labels: AtomicU64::new(0), host_call })
+        Ok(Self { shared, context, labels: Mutex::default(), host_call })
     }
 
     /// To be called from the store's call hook with what Wasmtime passes to it. Makes the calling thread known, if it is
@@ -95,11 +95,12 @@ impl StoreHook {
         if !self.shared.process.is_current() {
             return;
         }
+        let mut current = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         let labels = self.shared.labels.intern(labels);
         self.shared.stores.set_labels(self.context, labels);
         self.host_call.iter().for_each(|call| call.set_labels(labels));
         // No tick that begins now finds the ones before.
-        self.shared.labels.release(self.labels.swap(labels, Ordering::Relaxed));
+        self.shared.labels.release(std::mem::replace(&mut *current, labels));
     }
 }
 
@@ -127,7 +128,7 @@ impl Drop for StoreHook {
         // In a forked process nothing looks the store up.
         if self.shared.process.is_current() {
             self.shared.stores.detach(self.context);
-            self.shared.labels.release(self.labels.load(Ordering::Relaxed));
+            self.shared.labels.release(*self.labels.get_mut().unwrap_or_else(PoisonError::into_inner));
             self.host_call.iter().for_each(|call| self.shared.host_calls.detach(call));
         }
     }

@@ -1,7 +1,8 @@
 //! Native functions of the host: names, inlined functions and source lines from its executable and its shared
 //! libraries.
 //!
-//! These files belong to whoever runs the profiler and are trusted as far as the program that was loaded from them is.
+//! These files are trusted as far as the program that was loaded from them is: a damaged one costs names and time. What is
+//! no file, in the place of one, is not read.
 //! They are read only if an address asks for them. Debug information is used if the file itself has it,
 //! uncompressed; otherwise its symbols, and without these the file's name and an offset in it. Addresses of the process
 //! never show.
@@ -10,8 +11,11 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use addr2line::Context;
@@ -23,6 +27,9 @@ use crate::{SourceLocation, SymbolFrame};
 
 /// The name of code that belongs to no file.
 const UNKNOWN: &str = "(unknown host code)";
+
+/// Larger files are not read, in bytes: a browser's with all of its debug information is smaller.
+const LARGEST: u64 = 8 << 30;
 
 /// An executable or shared library as it was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +160,7 @@ type Reader<'data> = EndianSlice<'data, LittleEndian>;
 /// The bytes of the file that an object was loaded from.
 fn read(object: &HostObject) -> Result<Vec<u8>, String> {
     let Some(path) = &object.path else { return Ok(Vec::new()) };
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = read_file(path).map_err(|error| error.to_string())?;
     let file = object::File::parse(&*bytes).map_err(|error| error.to_string())?;
     match (&object.build_id, file.build_id()) {
         (Some(loaded), Ok(Some(found))) if loaded != found => {
@@ -161,6 +168,18 @@ fn read(object: &HostObject) -> Result<Vec<u8>, String> {
         }
         _ => Ok(bytes),
     }
+}
+
+/// Reads a file. What is in its place by now can be a pipe that nobody writes to, or a device that has no end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return Err(io::Error::other(format!("it is no file of at most {} GiB", LARGEST >> 30)));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn sections<'data>(file: &object::File<'data>) -> DwarfSections<Cow<'data, [u8]>> {
@@ -291,6 +310,18 @@ mod tests {
 
     fn address() -> usize {
         std::hint::black_box(known as fn() -> u32) as usize
+    }
+
+    /// A profile of a program whose library had become a pipe since was never finished.
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe, "/dev/zero".into(), folder.path().into()] {
+            let error = read(&HostObject { path: Some(path), ..own() }).unwrap_err();
+            assert!(error.contains("no file"), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::comparing::made;
 use crate::run_end::wait_until_working;
-use crate::support::{Folded, Folder, Outcome, end_of, flamewalk, flamewalk_run, terminal};
+use crate::support::{Folded, Folder, Outcome, end_of, flamewalk, flamewalk_run, heed_signals, terminal};
 
 fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
@@ -122,6 +122,7 @@ fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
     {
         let folder = Folder::new();
         let folded = folder.path("a.folded");
+        heed_signals();
         let mut command = Command::new("sh");
         command.args(["-c", &format!("trap '' {ignored}; exec \"$0\" \"$@\"")]);
         command.arg(env!("CARGO_BIN_EXE_flamewalk")).args(["run", "-o"]).arg(&folded);

@@ -59,8 +59,18 @@ pub(crate) fn flamewalk_run() -> Command {
     flamewalk("run")
 }
 
+/// Has processes that are started from now on heed the signals that the tests send. What a script starts in the background ignores
+/// SIGINT, and so did the command, so that tests waited for ever for its end.
+pub(crate) fn heed_signals() {
+    for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM] {
+        // SAFETY: the default needs no handler.
+        assert_ne!(unsafe { libc::signal(signal, libc::SIG_DFL) }, libc::SIG_ERR);
+    }
+}
+
 /// One of the command's subcommands, without standard input.
 pub(crate) fn flamewalk(subcommand: &str) -> Command {
+    heed_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_flamewalk"));
     command.arg(subcommand).stdin(Stdio::null());
     command

@@ -16,7 +16,7 @@ const MAX_ANSWER: u64 = 64 << 10;
 const MAX_REASON: usize = 200;
 
 /// The address of a server, and who we are there.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Endpoint {
     /// Without a slash at its end.
     url: String,
@@ -39,6 +39,23 @@ pub(crate) struct Message<'m> {
     pub(crate) body: &'m [u8],
 }
 
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("url", &self.shown())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An address without the user and the password that are in it.
+fn without_password(url: &str) -> String {
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://{rest}"),
+        None => url.to_owned(),
+    }
+}
+
 impl Endpoint {
     /// The server at an address such as `http://localhost:4040`, that may end in a path. An attempt to send to it takes
     /// 10 s at most.
@@ -51,7 +68,7 @@ impl Endpoint {
             scheme && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
         });
         if !is_known {
-            return Err(PushError::Url { url: url.to_owned() });
+            return Err(PushError::Url { url: without_password(url) });
         }
         let url = url.trim_end_matches('/').to_owned();
         Ok(Self { url, headers: HeaderMap::new(), timeout: Duration::from_secs(10) })
@@ -97,10 +114,7 @@ impl Endpoint {
 
     /// The address as it can be shown: without a password that is in it.
     pub(crate) fn shown(&self) -> String {
-        match self.url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-            Some((scheme, rest)) => format!("{scheme}://{rest}"),
-            None => self.url.clone(),
-        }
+        without_password(&self.url)
     }
 
     /// Sends a message.
@@ -183,6 +197,9 @@ mod tests {
     fn secrets_are_not_shown() {
         let endpoint = Endpoint::new("https://me:hunter2@example.com/a").unwrap();
         assert_eq!(endpoint.shown(), "https://example.com/a");
+        assert!(!format!("{endpoint:?}").contains("hunter2"), "{endpoint:?}");
+        let refused = Endpoint::new("https://me:hunter2@example.com/?a").unwrap_err();
+        assert!(!format!("{refused} {refused:?}").contains("hunter2"), "{refused}");
         let endpoint = Endpoint::new("https://a").unwrap().basic("me", "hunter2").unwrap();
         assert!(!format!("{endpoint:?}").contains("Basic"), "{endpoint:?}");
         assert_eq!(endpoint.headers[AUTHORIZATION], "Basic bWU6aHVudGVyMg==");

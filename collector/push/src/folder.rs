@@ -1,8 +1,9 @@
 //! A folder of files, of which the last ones are kept.
 //!
 //! A file is called by the time when its window began and by its process, as `20260218T093000.000Z-4711.pb.gz`: names sort
-//! as the times do, and several processes can share a folder. It has its name only once it is whole. Files of an earlier
-//! run count, those with other names do not and are left alone.
+//! as the times do. Several folders of a process, and several processes, can be one: a name that is taken, as it can be by
+//! the process of the same number in another container, is followed by `-2` and so on. A file has its name only once it is
+//! whole. Files of an earlier run count, those with other names do not and are left alone.
 
 use std::fs::{self, File};
 use std::io;
@@ -69,20 +70,45 @@ impl Folder {
     }
 
     fn write(&self, window: &Window) -> Result<PathBuf, flamewalk_profile::ProfileError> {
-        let process = std::process::id();
-        let path = self.path.join(format!("{}-{process}{}", timestamp(window.begin), self.format.ending()));
-        let unfinished = self.path.join(format!("unfinished-{process}"));
+        let (unfinished, file) = self.unfinished()?;
         let written = (|| {
-            let mut file = io::BufWriter::new(File::create(&unfinished)?);
+            let mut file = io::BufWriter::new(file);
             write(&window.profile, self.format, &mut file)?;
             file.into_inner().map_err(|error| error.into_error())?;
-            Ok(fs::rename(&unfinished, &path)?)
+            Ok(self.give_name(&unfinished, window)?)
         })();
-        if written.is_err() {
-            // What is there of it takes room for nothing.
-            let _ = fs::remove_file(&unfinished);
+        // It has its name besides now, or what is there of it takes room for nothing.
+        let _ = fs::remove_file(&unfinished);
+        written
+    }
+
+    /// A file that nobody else writes to.
+    fn unfinished(&self) -> io::Result<(PathBuf, File)> {
+        let process = std::process::id();
+        let mut paths = (1..).map(|number: u64| self.path.join(format!("unfinished-{process}-{number}")));
+        let made = paths.find_map(|path| match File::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+            made => Some(made.map(|file| (path, file))),
+        });
+        made.unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Gives a whole file the first name that is free.
+    fn give_name(&self, unfinished: &Path, window: &Window) -> io::Result<PathBuf> {
+        let (process, ending) = (std::process::id(), self.format.ending());
+        let time = timestamp(window.begin);
+        let more = (2..).map(|number: u64| format!("-{number}"));
+        for more in std::iter::once(String::new()).chain(more) {
+            let path = self.path.join(format!("{time}-{process}{more}{ending}"));
+            match fs::hard_link(unfinished, &path) {
+                Ok(()) => return Ok(path),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // A file system on which a file has one name only.
+                Err(_) if !path.exists() => return fs::rename(unfinished, &path).map(|()| path),
+                Err(_) => {}
+            }
         }
-        written.map(|()| path)
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     /// Removes the oldest files until the bounds hold, but never `last`.
@@ -147,10 +173,9 @@ fn is_ours(name: &str, format: Format) -> bool {
     };
     name.strip_suffix(format.ending()).is_some_and(|name| {
         let (time, process) = name.as_bytes().split_at(name.len().min(PATTERN.len()));
-        time.len() == PATTERN.len()
-            && is_time(time)
-            && !process.is_empty()
-            && process.iter().all(u8::is_ascii_digit)
+        let is_number = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_digit);
+        let mut numbers = process.splitn(2, |c| *c == b'-');
+        time.len() == PATTERN.len() && is_time(time) && numbers.all(is_number)
     })
 }
 
@@ -161,7 +186,10 @@ mod tests {
     #[test]
     fn files_of_others_are_not_ours() {
         assert!(is_ours("20260218T093000.000Z-4711.pb.gz", Format::Pprof));
+        assert!(is_ours("20260218T093000.000Z-4711-2.pb.gz", Format::Pprof));
         for name in [
+            "20260218T093000.000Z-4711-.pb.gz",
+            "20260218T093000.000Z-4711-2-3.pb.gz",
             "20260218T093000.000Z-4711.folded",
             "20260218T093000.000Z-.pb.gz",
             "20260218T093000.000Z-4711x.pb.gz",

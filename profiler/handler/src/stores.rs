@@ -106,12 +106,16 @@ mod owner {
     }
 
     impl Stores {
-        /// Adds a store. One that is attached already has to be detached once more.
+        /// Adds a store, without labels. One that is attached already has to be detached once more, and loses the labels that it had:
+        /// whoever attaches it may do that for somebody else.
         pub fn attach(&self, store: usize, registry: &Registry) {
             let mut state = self.state();
             let count = state.attached.entry(store).or_default();
             *count = count.saturating_add(1);
             if *count > 1 {
+                if let Some(slot) = self.slot(store) {
+                    slot.labels.store(0, Ordering::Relaxed);
+                }
                 return;
             }
             while !self.insert(store, 0) {

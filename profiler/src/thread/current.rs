@@ -39,7 +39,7 @@ impl Current {
 }
 
 /// Runs `act` with the calling thread's [`Thread`] for this profiler, which is made if there is none. `None` if the thread
-/// is ending, or the process was forked from the profiler's.
+/// is ending, the process was forked from the profiler's, or the profiler is gone.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub(crate) fn with_current<R>(
     shared: &Arc<Shared>,
     act: impl FnOnce(&Thread) -> R,
 ) -> Result<Option<R>, Error> {
-    if !shared.process.is_current() {
+    if !shared.process.is_current() || shared.has_ended() {
         return Ok(None);
     }
     let with = |current: &Current| {

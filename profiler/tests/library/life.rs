@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use flamewalk::profile::Metadata;
 use flamewalk::{Error, Options, Profiler};
 
-use crate::support::{KnownAnswer, alone, options, share, stop};
+use crate::support::{KnownAnswer, alone, options, share, stop, thread_cpu_time};
 
 const ROUNDS: u32 = 100;
 
@@ -25,6 +25,27 @@ fn what_is_out_of_order_is_an_error() {
     assert!(profiler.is_running());
     stop(&profiler);
     assert!(matches!(profiler.stop(Metadata::default()), Err(Error::NotRunning)));
+}
+
+/// A store that is attached to a profiler that is gone took the thread that runs it from the next one.
+#[test]
+fn stores_of_a_profiler_that_is_gone_leave_threads_to_the_next() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let (mut store, run) = guest.instantiate(|| {});
+    let former = Profiler::new(Options::default()).unwrap();
+    former.attach(&mut store).unwrap();
+    run.call(&mut store, 1).unwrap();
+    drop(former);
+    let profiler = Profiler::new(Options::default()).unwrap();
+    profiler.attach_thread().unwrap();
+    profiler.start().unwrap();
+    let start = thread_cpu_time();
+    run.call(&mut store, 100).unwrap();
+    let passed = thread_cpu_time() - start;
+    let counted = stop(&profiler).metadata.statistics.ticks.weight as f64 / 1e9;
+    // The last period is not over.
+    assert!(counted > passed - 0.02, "{counted} of {passed} s");
 }
 
 #[test]

@@ -50,6 +50,28 @@ fn the_last_files_are_kept_whole_and_no_others_are_touched() {
     }
 }
 
+/// Of two sinks with one folder, one gave the other's file a name before it was whole, and processes of the same number in
+/// several containers replaced each other's.
+#[test]
+fn folders_that_are_one_share_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for format in [Format::Pprof, Format::Folded, Format::Folded] {
+            let mut sink = Folder::new(folder.path()).unwrap().format(format);
+            scope.spawn(move || (0..3).for_each(|number| sink.send(&window(number)).unwrap()));
+        }
+    });
+    let mut expected: Vec<_> = (0..3)
+        .flat_map(|number| [".pb.gz", ".folded", "-2.folded"].map(|ending| name(number, ending)))
+        .collect();
+    expected.sort();
+    assert_eq!(names(folder.path()), expected);
+    for name in expected {
+        let read = format::read_file(&folder.path().join(name)).unwrap();
+        assert_eq!(stacks(&read), stacks(&example()));
+    }
+}
+
 #[test]
 fn files_are_removed_when_they_take_too_much_room_but_for_the_last() {
     let folder = tempfile::tempdir().unwrap();

@@ -122,6 +122,9 @@ fn no_tick_counts_twice_while_more_begins_to_be_copied() {
     assert!(counted.abs_diff(taken) <= 30_000_000, "{counted} of {taken} ns");
     let lengths: Vec<usize> = ticks(&events).map(|(_, tick)| tick.stack.len()).collect();
     assert_eq!((lengths.iter().min(), lengths.iter().max()), (Some(&(1 << 10)), Some(&(2 << 10))));
-    let short: Vec<_> = ticks(&events).filter(|(_, tick)| !tick.is_cut).collect();
-    assert!(short.is_empty(), "{short:?}");
+    // Where a page of the stack was never used, as can be before the environment, what is copied ends with the page before.
+    for (_, tick) in ticks(&events).filter(|(_, tick)| !tick.is_cut) {
+        let end = tick.registers.unwrap().sp + tick.stack.len();
+        assert!(end.is_multiple_of(crate::host::page_size()), "{end:#x}");
+    }
 }

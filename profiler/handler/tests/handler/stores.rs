@@ -26,7 +26,9 @@ proptest! {
             match what {
                 0 | 1 => {
                     stores.attach(store, &registry);
-                    expected.entry(store).or_default().0 += 1;
+                    // Labels are of whom the store was attached for before: samples went on to have them.
+                    let (count, labels) = expected.entry(store).or_default();
+                    (*count, *labels) = (*count + 1, 0);
                 }
                 2 => {
                     stores.detach(store);
