@@ -5,7 +5,8 @@
 has threads take turns (see `turns.py`), beside so many that do nothing, at
 
     work DEPTH STEPS        how many nanoseconds that takes, and how many of them on the CPU
-    gaps DEPTH NANOSECONDS  the gaps between two readings of the clock, of 2 microseconds or more
+    gaps DEPTH NANOSECONDS  how many nanoseconds the thread was ready to run and others were run meanwhile, and the gaps between two
+                            readings of the clock, of 2 microseconds or more
 """
 
 import struct
@@ -26,9 +27,16 @@ exports = linker.instantiate(store, Module.from_file(engine, sys.argv[1])).expor
 def work(what, depth, amount):
     if what == "work":
         return timed(exports["work"], store, int(depth), int(amount))
+    waited_before = waited()
     end = exports["gaps"](store, int(depth), int(amount))
+    waited_in_gaps = waited() - waited_before
     gaps = exports["memory"].read(store, 0x10000, end)
-    return struct.unpack(f"<{len(gaps) // 8}Q", gaps)
+    return waited_in_gaps, *struct.unpack(f"<{len(gaps) // 8}Q", gaps)
+
+
+def waited():
+    with open(f"/proc/self/task/{threading.get_native_id()}/schedstat") as file:
+        return int(file.read().split()[1])
 
 
 for _ in range(int((sys.argv[2:] or ["0"])[0])):

@@ -1,12 +1,12 @@
 """An embedding of Wasmtime that knows nothing of flamewalk.
 
-    embedding.py GUEST [compiled|threads N|orphans N|churn NAMES|short]
+    embedding.py GUEST [compiled FILE|threads N|crowd N ROUNDS|churn NAMES|short]
 
-runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads; on so many threads,
-while the main thread ends after a few rounds, after a line on standard input; as a module that is compiled anew for each
-round and let go of, in turn as it is and with these names of functions in capitals, until a line on standard input has it print
-how many nanoseconds each of the two has run on the CPU; or once, for a few rounds, after a line on standard input. Prints a
-line when it has begun.
+runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads, while the main thread
+waits for a line on standard input, and ends a few rounds later; on so many threads for so many rounds, after a line on standard
+input; as a module that is compiled anew for each round and let go of, in turn as it is and with these names of functions in
+capitals, until a line on standard input has it print how many nanoseconds each of the two has run on the CPU; or once, for a few
+rounds, after a line on standard input. Prints a line when it has begun.
 """
 
 import ctypes
@@ -71,15 +71,25 @@ else:
 
 # What Wasmtime makes for its first guest is there afterwards.
 run(module, 1)
+if mode == "crowd":
+    threads, rounds = map(int, rest)
+    may_go = threading.Event()
+    for _ in range(threads):
+        threading.Thread(target=lambda: may_go.wait() and run(module, rounds)).start()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    may_go.set()
+    # Ends when all have ended.
+    sys.exit()
+
 print("ready", flush=True)
-if mode in ("threads", "orphans"):
+if mode == "threads":
     for _ in range(int(rest[0])):
         threading.Thread(target=forever, args=(module,)).start()
-    if mode == "orphans":
-        sys.stdin.readline()
-        run(module, 10)
-        SYS_EXIT = 60
-        ctypes.CDLL(None).syscall(SYS_EXIT, 0)
+    sys.stdin.readline()
+    run(module, 10)
+    SYS_EXIT = 60
+    ctypes.CDLL(None).syscall(SYS_EXIT, 0)
 elif mode == "short":
     sys.stdin.readline()
     run(module, 200)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use flamewalk::profile::Statistics;
 use flamewalk_guests::python_wasmtime;
 use nix::sys::resource::Resource;
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +13,7 @@ use nix::unistd::Pid;
 use crate::refusals::{cpus, limit};
 use crate::running::Attached;
 use crate::support::{Folded, flamewalk};
-use crate::{NEWEST, Program, attach, check_shares, embedding, profile, without_modules};
+use crate::{NEWEST, Program, attach, check_shares, embedding, profile_with_statistics, without_modules};
 
 pub(crate) fn changing(what: &str) -> Program {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attach/changing.py");
@@ -52,30 +53,39 @@ fn a_child_is_not_mixed_into_its_parent() {
 #[test]
 fn unloaded_guests_are_not_mixed_with_those_that_follow() {
     let mut program = changing("unload");
-    let (folded, _) = profile(&program, &["-d", "3", "--wait"]);
+    let (folded, statistics, _) = profile_with_statistics(&program, &["-d", "3", "--wait"]);
     let folded = without_modules(folded, str::to_owned);
     for (stack, _) in &folded.0 {
         let guests: BTreeSet<&str> = stack.iter().filter_map(|name| Some(name.split_once('_')?.0)).collect();
         assert_eq!(guests.len(), 1, "{stack:?}");
     }
-    check_share_of_first(&mut program, &folded, |name| name.starts_with("first_"));
+    check_share_of_first(&mut program, &folded, &statistics, |name| name.starts_with("first_"));
 }
 
-/// The first of a program's two guests has the share that the program says.
+/// The first of a program's two guests has the share that the program says. On a busy machine a guest is gone before it is
+/// read. It once was that its ticks were said to be outside of all guests; they are lost, and can be of either.
 pub(crate) fn check_share_of_first(
     program: &mut Program,
     folded: &Folded,
+    statistics: &Statistics,
     is_of_first: impl Fn(&str) -> bool,
 ) {
     program.go();
     let taken: Vec<f64> = program.line().split_whitespace().map(|time| time.parse().unwrap()).collect();
     let expected = taken[0] / (taken[0] + taken[1]);
     let found = folded.share(|stack| stack.iter().any(|name| is_of_first(name)));
-    let samples = folded.total() as f64 * 1e-9 * f64::from(flamewalk_attach::defaults::RATE);
-    println!("the first guest has {found:.3} of {samples:.0} samples, expected {expected:.3}");
-    // Two points for guests that are gone before they are read, and four standard deviations.
-    let tolerance = 0.02 + 4.0 * (expected * (1.0 - expected) / samples).sqrt();
-    assert!((found - expected).abs() < tolerance, "the first guest has {found:.3}, expected {expected:.3}");
+    assert!(found > 0.0 && found < 1.0, "each guest is seen");
+    // Not those of the compiler, whose stacks are deep.
+    let lost = statistics.lost.iter().filter(|(cause, _)| !cause.contains("beyond the copied part"));
+    let lost = lost.map(|(_, lost)| lost.weight).sum::<u64>() as f64;
+    let seen = folded.total() as f64;
+    let (least, most) = (found * seen / (seen + lost), (found * seen + lost) / (seen + lost));
+    let samples = (seen + lost) * 1e-9 * f64::from(flamewalk_attach::defaults::RATE);
+    // One point for the program's own clock, and four standard deviations.
+    let tolerance = 0.01 + 4.0 * (expected * (1.0 - expected) / samples).sqrt();
+    let found = format!("the first guest has {least:.3} to {most:.3} of {samples:.0} samples");
+    println!("{found}, expected {expected:.3}");
+    assert!(least - tolerance < expected && expected < most + tolerance, "{found}, expected {expected:.3}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use flamewalk::profile::{Profile, native};
+use flamewalk::profile::{Profile, Statistics, native};
 use flamewalk_guests::{Guest, python_wasmtime};
 use flamewalk_guests::{HOST_CALL_SHARE, KNOWN_ANSWER};
 use lifecycle::{check_share_of_first, cpu_ticks};
@@ -80,11 +80,18 @@ fn attach(program: &Program, arguments: &[&str]) -> Outcome {
 
 /// Attaches for some seconds and reads the folded stacks.
 fn profile(program: &Program, arguments: &[&str]) -> (Folded, Outcome) {
+    let (folded, _, outcome) = profile_with_statistics(program, arguments);
+    (folded, outcome)
+}
+
+/// As [`profile`], with what became of all ticks.
+fn profile_with_statistics(program: &Program, arguments: &[&str]) -> (Folded, Statistics, Outcome) {
     let folder = Folder::new();
-    let path = folder.path("out.folded");
-    let outcome = attach(program, &[&["-o", path.to_str().unwrap()], arguments].concat());
+    let (folded, native) = (folder.path("out.folded"), folder.path("out.flamewalk"));
+    let outputs = ["-o", folded.to_str().unwrap(), "-o", native.to_str().unwrap()];
+    let outcome = attach(program, &[&outputs, arguments].concat());
     assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
-    (Folded::read(&path), outcome)
+    (Folded::read(&folded), read_native(&native).metadata.statistics, outcome)
 }
 
 /// Attaches for some time and reads the whole profile.
@@ -103,14 +110,11 @@ fn read_native(path: &Path) -> Profile {
 /// As [`profile`], as often as it takes for a thousand samples: on a busy machine the program gets little time.
 fn profile_enough(program: &Program, rate: u32) -> Folded {
     let rate_text = rate.to_string();
-    let folder = Folder::new();
-    let native = folder.path("out.flamewalk");
     let mut folded = Folded(Vec::new());
     let (mut ticks, mut not_unwound) = (0, 0);
     while (folded.total() as f64) * 1e-9 * f64::from(rate) < 1000.0 {
-        let arguments = ["-d", "1", "--freq", &rate_text, "-o", native.to_str().unwrap()];
-        folded.0.extend(profile(program, &arguments).0.0);
-        let statistics = read_native(&native).metadata.statistics;
+        let (more, statistics, _) = profile_with_statistics(program, &["-d", "1", "--freq", &rate_text]);
+        folded.0.extend(more.0);
         ticks += statistics.ticks.samples;
         // Whatever it is called that a sample was not walked. A busy machine may leave no time to empty rings.
         let not_walked = statistics.lost.iter().filter(|(cause, _)| *cause != "ring full");
@@ -216,7 +220,7 @@ fn native_functions_lie_around_and_below_the_guest() {
 fn modules_that_come_and_go_have_right_names_or_none() {
     let functions: Vec<&str> = KNOWN_ANSWER.iter().map(|(name, _)| *name).collect();
     let mut program = embedding(NEWEST, &[&["churn"], &functions[..]].concat());
-    let (folded, outcome) = profile(&program, &["-d", "3", "--wait"]);
+    let (folded, statistics, outcome) = profile_with_statistics(&program, &["-d", "3", "--wait"]);
     // There are several modules, each with a number. Every other one has names in capitals.
     let mut folded = without_modules(folded, str::to_owned);
     let is_of_first = |name: &str| functions.contains(&name);
@@ -228,25 +232,27 @@ fn modules_that_come_and_go_have_right_names_or_none() {
     }
     // What both have in common.
     folded.0.retain(|(stack, _)| stack.iter().any(|name| is_of_first(name) || is_of_second(name)));
-    check_share_of_first(&mut program, &folded, is_of_first);
+    check_share_of_first(&mut program, &folded, &statistics, is_of_first);
 }
 
+/// It once was that all threads were in their first round when a busy machine had no more time for them: they are sampled
+/// until all have done the same.
 #[test]
 fn two_hundred_threads_and_two_attachers() {
-    let program = embedding(NEWEST, &["threads", "200"]);
-    std::thread::scope(|scope| {
-        let profiles = [(); 2].map(|()| scope.spawn(|| profile(&program, &["-d", "2"])));
-        for profile in profiles {
-            let (folded, _) = profile.join().unwrap();
-            check_shares(&folded, 997.0, "threads");
-        }
-    });
+    let mut program = embedding(NEWEST, &["crowd", "200", "5"]);
+    let attached = [(); 2].map(|()| Attached::start(program.id(), &[]));
+    program.go();
+    for attached in attached {
+        let (folded, outcome) = attached.end();
+        assert!(outcome.stderr.contains("has ended while it was sampled"), "{}", outcome.stderr);
+        check_shares(&folded, 997.0, "crowd");
+    }
 }
 
 /// It once was that such a process was said to run no program, and that sampling ended when the main thread did.
 #[test]
 fn a_program_goes_on_when_its_main_thread_has_ended() {
-    let mut program = embedding(NEWEST, &["orphans", "2"]);
+    let mut program = embedding(NEWEST, &["threads", "2"]);
     let attached = Attached::start(program.id(), &[]);
     program.go();
     let main_thread = format!("/proc/{0}/task/{0}/stat", program.id());
@@ -271,7 +277,7 @@ fn a_program_goes_on_when_its_main_thread_has_ended() {
 /// It once was that sampling went on until the process ended.
 #[test]
 fn sampling_ends_when_all_chosen_threads_have() {
-    let mut program = embedding(NEWEST, &["orphans", "2"]);
+    let mut program = embedding(NEWEST, &["threads", "2"]);
     let attached = Attached::start(program.id(), &["--tid", &program.id().to_string()]);
     program.go();
     let (_, outcome) = attached.end();

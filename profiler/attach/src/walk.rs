@@ -177,7 +177,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
                 return self.left_guest(&frame, instruction).map(Some);
             }
             if !self.host.is_known(&frame) {
-                return self.without_guest_above(&frame, self.lost());
+                return Err(self.otherwise(WalkEnd::UnknownCode));
             }
             if self.with_host {
                 self.emit(frame.to_record())?;
@@ -197,7 +197,12 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
 
     /// How the walk ends if the host cannot be unwound.
     fn lost(&self) -> WalkEnd {
-        if self.has_guest { WalkEnd::FrameLimit } else { WalkEnd::UnknownHostCode }
+        self.otherwise(WalkEnd::UnknownHostCode)
+    }
+
+    /// How the walk ends where it cannot go on: what was seen up to there stays, if there is a guest among it.
+    fn otherwise(&self, cause: WalkEnd) -> WalkEnd {
+        if self.has_guest { WalkEnd::FrameLimit } else { cause }
     }
 
     /// How the walk ends if `frame` cannot be unwound: all was seen if no guest can be above it, or else with `otherwise`.

@@ -2,11 +2,11 @@
 //!
 //! Rings of different CPUs are read one after the other, so that what is read last can be younger than what is still to
 //! come from the first. So only events that are older than the beginning of a round, by a margin, are looked at in it, in
-//! the order of their time; the rest waits for the next round.
+//! the order of their time; the rest waits for the next round. But what was mapped is read at once, since it may soon be gone.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
-use std::ops::{ControlFlow, Range};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,8 +15,10 @@ use flamewalk_collector::{Channel, Collector};
 use flamewalk_handler::arch::Native;
 use flamewalk_handler::code::CodeTable;
 use flamewalk_handler::cycles;
-use flamewalk_handler::record::{Frame, HEADER_WORDS, Header};
+use flamewalk_handler::record::{Frame, Header};
+use flamewalk_handler::recorder::{Recorder, Visit};
 use flamewalk_handler::registry::Reader;
+use flamewalk_handler::ring::Full;
 use flamewalk_handler::statistics::{Fate, LossCause};
 use flamewalk_handler::walk::WalkEnd;
 use flamewalk_profile::Thread;
@@ -27,7 +29,7 @@ use flamewalk_unwinder::{HostCode, HostFrames};
 use super::stack_copy::StackCopy;
 use super::{Options, State};
 use crate::host::{HostObjects, TargetCode};
-use crate::images::Images;
+use crate::images::{Images, ReadImage};
 use crate::memory::SampledMemory;
 use crate::sampler::{Event, EventKind, Sampler, Tick, monotonic_time};
 use crate::target::{Mapping, Target};
@@ -35,6 +37,10 @@ use crate::walk::{self, Sampled};
 
 /// A record is written within this time of its own.
 const MARGIN: Duration = Duration::from_millis(1);
+/// How often rings are drained while guests come, and for how long after the last one: a guest that is gone before it is read
+/// has no names.
+const CHURN_INTERVAL: Duration = Duration::from_millis(1);
+const CHURN_LASTS: Duration = Duration::from_secs(1);
 /// How often all mappings are looked at: what was unmapped leaves no record.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked whether the target is still there.
@@ -56,6 +62,16 @@ pub(super) struct Parts {
     pub(super) host: HostCode,
 }
 
+/// What was found where something executable was mapped.
+enum Found {
+    /// A guest's image, which was there from then on.
+    Image(ReadImage),
+    /// Code of a file that is no guest's.
+    Library,
+    /// Nothing to keep, or what came later.
+    Nothing,
+}
+
 /// The thread's own state.
 pub(super) struct Worker {
     target: Arc<Target>,
@@ -75,6 +91,10 @@ pub(super) struct Worker {
     channels: HashMap<i32, Arc<Channel>>,
     /// Events that are too young to be looked at.
     waiting: Vec<Event>,
+    /// What was found for those of them that are mappings, by time and address.
+    found: HashMap<(u64, usize), Found>,
+    /// When a guest came the last time.
+    last_guest: Option<Instant>,
     words: Vec<usize>,
     is_replaced: bool,
     rate: u32,
@@ -115,6 +135,8 @@ impl Worker {
             collector,
             channels: HashMap::new(),
             waiting,
+            found: HashMap::new(),
+            last_guest: None,
             words: Vec::new(),
             is_replaced: false,
             rate: options.rate,
@@ -135,7 +157,7 @@ impl Worker {
             if left == 0 {
                 break;
             }
-            std::thread::park_timeout(self.sampler.drain_interval().min(Duration::from_nanos(left)));
+            std::thread::park_timeout(self.drain_interval().min(Duration::from_nanos(left)));
             self.round(monotonic_time().saturating_sub(MARGIN.as_nanos() as u64));
             if let Some(bytes) = self.stack_copy.wanted() {
                 self.copy_more(bytes);
@@ -163,6 +185,14 @@ impl Worker {
         // Pair: the load in `Attachment::has_ended`.
         state.has_ended.store(true, Ordering::Relaxed);
         Duration::from_nanos(self.end.saturating_sub(self.began))
+    }
+
+    fn drain_interval(&self) -> Duration {
+        let usual = self.sampler.drain_interval();
+        match self.last_guest {
+            Some(last) if last.elapsed() < CHURN_LASTS => usual.min(CHURN_INTERVAL),
+            _ => usual,
+        }
     }
 
     /// What to tell if nothing more can be sampled.
@@ -218,22 +248,73 @@ impl Worker {
     /// Looks at all events up to a time.
     fn round(&mut self, horizon: u64) {
         self.sampler.drain(&mut self.waiting);
+        self.look_at_mappings();
         self.waiting.sort_by_key(|event| event.time);
         let ready = self.waiting.partition_point(|event| event.time <= horizon);
-        let mut events: VecDeque<Event> = self.waiting.drain(..ready).collect();
-        while let Some(event) = events.pop_front() {
+        let events: Vec<Event> = self.waiting.drain(..ready).collect();
+        for event in events {
             // Before Linux 5.13, children of the target are sampled until they begin a program of their own.
             if event.process == self.target.pid() {
-                self.event(event, &events);
+                self.event(event);
             }
         }
     }
 
-    fn event(&mut self, event: Event, later: &VecDeque<Event>) {
+    /// Looks at what was mapped since the last round. What is mapped meanwhile is younger than all that this one comes to.
+    fn look_at_mappings(&mut self) {
+        let of_target = self.waiting.iter().filter(|event| event.process == self.target.pid());
+        let mapped = of_target.filter_map(|event| match &event.kind {
+            EventKind::Mapped(range) if !self.found.contains_key(&(event.time, range.start)) => {
+                Some((event.time, range.clone()))
+            }
+            _ => None,
+        });
+        for (time, range) in mapped.collect::<Vec<_>>() {
+            let found = self.found_at(&range, time);
+            if let Found::Image(_) = found {
+                self.last_guest = Some(Instant::now());
+            }
+            self.found.insert((time, range.start), found);
+        }
+    }
+
+    /// Something executable was mapped at `time`: an image, a library, or something else.
+    fn found_at(&mut self, range: &Range<usize>, time: u64) -> Found {
+        // What is there by now came later, and is looked at in its turn.
+        if self.is_mapped_again(range, time) {
+            return Found::Nothing;
+        }
+        let Ok(before) = self.target.mappings() else { return Found::Nothing };
+        let is_at = |mapping: &&Mapping| mapping.is_executable && mapping.range.start == range.start;
+        let Some(mapping) = before.iter().find(is_at) else { return Found::Nothing };
+        let Some(read) = self.images.read(&self.target, mapping) else {
+            return if mapping.path.is_some() { Found::Library } else { Found::Nothing };
+        };
+        // It was this image that was read if it is still mapped, and nothing was mapped over it since.
+        let is_there = self.target.mappings().is_ok_and(|after| after.iter().any(|other| other == mapping));
+        self.sampler.drain(&mut self.waiting);
+        match is_there && !self.is_mapped_again(range, time) {
+            true => Found::Image(read),
+            false => Found::Nothing,
+        }
+    }
+
+    /// Whether something was mapped over these addresses later.
+    fn is_mapped_again(&self, range: &Range<usize>, time: u64) -> bool {
+        self.waiting.iter().any(|event| {
+            let EventKind::Mapped(other) = &event.kind else { return false };
+            event.time > time
+                && event.process == self.target.pid()
+                && other.start < range.end
+                && range.start < other.end
+        })
+    }
+
+    fn event(&mut self, event: Event) {
         match event.kind {
             EventKind::Tick(_) if event.time > self.end => {}
             EventKind::Tick(tick) => self.tick(event.thread, event.time, &tick),
-            EventKind::Mapped(range) => self.mapped(&range, event.time, later),
+            EventKind::Mapped(range) => self.mapped(&range, event.time),
             EventKind::Lost(count) => {
                 let weight = count.saturating_mul(1_000_000_000 / u64::from(self.rate));
                 let channel = self.channel(self.target.pid());
@@ -245,34 +326,14 @@ impl Worker {
         }
     }
 
-    /// Something executable was mapped at `time`: an image, a library, or something else.
-    fn mapped(&mut self, range: &Range<usize>, time: u64, later: &VecDeque<Event>) {
+    /// What was found replaces what was there before.
+    fn mapped(&mut self, range: &Range<usize>, time: u64) {
         self.images.retire(range);
-        // What is there by now came later, and is looked at in its turn.
-        if later.iter().chain(&self.waiting).any(|event| self.is_mapped_again(event, range)) {
-            return;
+        match self.found.remove(&(time, range.start)) {
+            Some(Found::Image(read)) => self.images.publish(read, time),
+            Some(Found::Library) => _ = self.target.mappings().map(|now| self.load_host(&now)),
+            Some(Found::Nothing) | None => {}
         }
-        let Ok(before) = self.target.mappings() else { return };
-        let is_at = |mapping: &&Mapping| mapping.is_executable && mapping.range.start == range.start;
-        let Some(mapping) = before.iter().find(is_at) else { return };
-        let Some(read) = self.images.read(&self.target, mapping) else {
-            if mapping.path.is_some() {
-                self.load_host(&before);
-            }
-            return;
-        };
-        // It was this image that was read if it is still mapped, and nothing was mapped over it since.
-        let is_there = self.target.mappings().is_ok_and(|after| after.iter().any(|other| other == mapping));
-        self.sampler.drain(&mut self.waiting);
-        if is_there && !self.waiting.iter().any(|event| self.is_mapped_again(event, range)) {
-            self.images.publish(read, time);
-        }
-    }
-
-    /// Whether an event that comes later says that something was mapped over these addresses.
-    fn is_mapped_again(&self, event: &Event, range: &Range<usize>) -> bool {
-        let EventKind::Mapped(other) = &event.kind else { return false };
-        event.process == self.target.pid() && other.start < range.end && range.start < other.end
     }
 
     fn channel(&mut self, thread: i32) -> &Arc<Channel> {
@@ -310,17 +371,13 @@ impl Worker {
         let memory = SampledMemory::new(registers.sp, &self.words, &self.images, &missed);
         let sampled = Sampled { memory: &memory, table, is_cut: tick.is_cut, missed: &missed };
 
-        let mut record = channel.ring.begin();
-        let mut full = (0..HEADER_WORDS).any(|_| record.push(0).is_err());
-        let (mut frames, mut has_guest, mut was_there) = (0usize, false, true);
+        let mut recorder = Recorder::begin(&channel.ring);
+        let mut was_there = true;
         let mut visit = |frame: Frame| {
-            full = full || record.push(frame.encode()).is_err();
-            frames = frames.wrapping_add(1);
-            has_guest |= !frame.is_host();
             if let Frame::Instruction(address) | Frame::ReturnAddress(address) = frame {
                 was_there &= self.images.was_there(address, time);
             }
-            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            recorder.frame(frame)
         };
         let (host, limit) = (&mut self.host, self.frame_limit);
         let end = walk::walk::<Native, _, _>(registers, &sampled, host, self.with_host, limit, &mut visit);
@@ -328,14 +385,11 @@ impl Worker {
         if let Some(cause) = LossCause::of_walk(end) {
             return Fate::Lost(cause);
         }
-        if !has_guest && end == WalkEnd::EntryTrampoline {
+        if !recorder.has_guest() && end == WalkEnd::EntryTrampoline {
             return Fate::Outside;
         }
         if !was_there {
             return Fate::Lost(LossCause::UnknownCode);
-        }
-        if full {
-            return Fate::Lost(LossCause::RingFull);
         }
         let header = Header {
             ticks: 1,
@@ -348,11 +402,10 @@ impl Worker {
             stack_used: u32::MAX,
             stack_left: u32::MAX,
         };
-        for (index, word) in header.encode(frames).into_iter().enumerate() {
-            record.set(index, word);
+        match recorder.commit(&header) {
+            Ok(()) => Fate::Delivered,
+            Err(Full) => Fate::Lost(LossCause::RingFull),
         }
-        record.commit();
-        Fate::Delivered
     }
 }
 
