@@ -24,6 +24,9 @@ static EXISTS: AtomicBool = AtomicBool::new(false);
 pub(crate) const PROBE: &[u8] =
     b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x04\x01\0\0\0\x0a\x04\x01\x02\0\x0b";
 
+/// How many engines a profiler keeps.
+const MAX_PROBES: usize = 4;
+
 /// A sampling profiler for the guests of this process.
 ///
 /// ```text
@@ -53,8 +56,9 @@ pub struct Profiler {
     shared: Arc<Shared>,
     /// The code of registered guests.
     code: Arc<KeptCode>,
-    /// The probe, compiled for the engine of the last store that was attached, which has been checked.
-    probe: Mutex<Option<Module>>,
+    /// The probe, compiled for each of the engines that stores were attached of last, which have been checked; the last one
+    /// first. An engine lives for as long as a module of its own.
+    probes: Mutex<Vec<Module>>,
     /// Makes room for the next profiler when it is dropped, which is last.
     _only: OnlyOne,
 }
@@ -95,7 +99,7 @@ impl Profiler {
         Ok(Self {
             code: Arc::new(KeptCode::new(Arc::clone(&shared.registry))),
             shared: Arc::new(shared),
-            probe: Mutex::default(),
+            probes: Mutex::default(),
             _only: only,
         })
     }
@@ -127,12 +131,14 @@ impl Profiler {
     ///
     /// Replaces the store's call hook; an embedder that has one calls [`Profiler::hook`]'s from its own. An
     /// instance of a tiny module is added to the store, which has to be done before it is told to yield at epochs or
-    /// when fuel runs out; or use [`Profiler::hook_with`]. The result sets the store's labels.
+    /// when fuel runs out, and which counts: for the store's limiter, and as a core instance of the pooling allocator, whose
+    /// slots a store that ends gives back. Or use [`Profiler::hook_with`]. The result sets the store's labels.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] if the store does not let the instance be made; [`Error::Unexpected`] or [`Error::Code`]
-    /// if the engine is not one whose stacks can be walked, which is checked once for each engine; [`Error::Forked`].
+    /// if the engine is not one whose stacks can be walked, which is checked when an engine is not among the four that were
+    /// used last; [`Error::Forked`].
     pub fn attach<T: 'static>(&self, store: &mut Store<T>) -> Result<StoreLabels, Error> {
         let hook = Arc::new(self.hook(&mut *store)?);
         let labels = StoreLabels::of(&hook);
@@ -186,16 +192,16 @@ impl Profiler {
     }
 
     fn probe(&self, engine: &Engine) -> Result<Module, Error> {
-        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        match probe.as_ref().filter(|probe| Engine::same(probe.engine(), engine)) {
-            Some(known) => Ok(known.clone()),
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        match probes.iter().position(|probe| Engine::same(probe.engine(), engine)) {
+            Some(known) => probes[..=known].rotate_right(1),
             None => {
                 check::check(engine)?;
-                let module = Module::new(engine, PROBE).map_err(refused)?;
-                *probe = Some(module.clone());
-                Ok(module)
+                probes.truncate(MAX_PROBES - 1);
+                probes.insert(0, Module::new(engine, PROBE).map_err(refused)?);
             }
         }
+        Ok(probes[0].clone())
     }
 
     /// Begins sampling.

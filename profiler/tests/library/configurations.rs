@@ -7,7 +7,7 @@ use flamewalk::{Guest, Profiler};
 use flamewalk_guests::{GUEST_STEPS_PER_ROUND, HOST_CALL_SHARE, KNOWN_ANSWER, SEED, chain};
 use wasmtime::{Config, Engine, Inlining, Instance, Module, Store};
 
-use crate::support::{KnownAnswer, alone, names, options, share, stop};
+use crate::support::{KnownAnswer, alone, names, options, share, stop, thread_cpu_time};
 
 const RATE: u32 = 4_999;
 /// Half a second.
@@ -146,4 +146,25 @@ fn functions_that_wasmtime_inlines_count_for_those_that_run() {
     assert_eq!(apart, expected(&[&["caller"], &["caller", "leaf"], &["caller", "apart"]]));
     let inlined = stacks_of_inlined(Inlining::Yes);
     assert_eq!(inlined, expected(&[&["caller"], &["caller", "apart"]]));
+}
+
+/// It once was that a host with two engines had one of them checked anew, which compiles and runs guests, for each store that it
+/// attached.
+#[test]
+fn engines_that_take_turns_are_not_checked_again_and_again() {
+    const STORES: usize = 200;
+    let _alone = alone();
+    let profiler = Profiler::new(options("cpu", RATE)).unwrap();
+    let engines = [(); 4].map(|()| Engine::default());
+    let attach = |engine: &Engine| profiler.attach(&mut Store::new(engine, ())).unwrap();
+    engines.iter().for_each(|engine| _ = attach(engine));
+    let taken_with = |engines: &[Engine]| {
+        let begun = thread_cpu_time();
+        engines.iter().cycle().take(STORES).for_each(|engine| _ = attach(engine));
+        thread_cpu_time() - begun
+    };
+    let (one, four) = (taken_with(&engines[..1]), taken_with(&engines));
+    println!("{STORES} stores of one engine took {one} s, of four {four} s");
+    // A check takes hundreds of times as long as attaching.
+    assert!(four < 10.0 * one, "{four} of {one} s");
 }
