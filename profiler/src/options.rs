@@ -37,9 +37,15 @@ pub struct Options {
     /// The signal that interrupts threads: `SIGPROF`, `SIGVTALRM`, `SIGALRM`, `SIGUSR1`, `SIGUSR2`, `SIGURG`, `SIGWINCH`,
     /// `SIGIO`, `SIGPWR`, `SIGSTKFLT` or `SIGTRAP`. Default: `SIGPROF`.
     ///
+    /// System calls that a tick interrupts go on where the kernel can do that. Those that it never goes on with (`poll`,
+    /// `epoll_wait`, `select`, `nanosleep`, reads with a time-out; see signal(7)) return `EINTR`, after which the host has to
+    /// call them again, as Rust's standard library does: with [`Event::Wall`] at each tick, since threads that wait have
+    /// ticks, with other events now and then.
+    ///
     /// With `SIGTRAP` a tick of a perf event costs the kernel clearly less (since Linux 5.19; see the overhead page). It is
     /// also the signal of breakpoints: a debugger stops at each tick unless told to pass it on, and a handler of the host's
-    /// for breakpoints has to be installed before the profiler's, which passes on what is not its own.
+    /// for breakpoints has to be installed before the profiler's, which passes on what is not its own. Where there is none, a
+    /// breakpoint ends the process as ever.
     pub signal: Signal,
     /// Whether guests that are suspended appear, with the call of the host or the runtime that they wait in: guests of
     /// asynchronous stores, which then run on no thread. With [`Event::Wall`] only, as samples of a thread of the profiler's

@@ -100,7 +100,8 @@ impl Session {
     }
 
     pub(crate) fn arm(&mut self, thread: &Thread, options: &Options) {
-        let armed = self.plan.arm(thread.id).and_then(|source| {
+        let armed = self.plan.arm(thread.id).and_then(|(source, notices)| {
+            notices.into_iter().for_each(|notice| self.note(notice));
             let source = Arc::new(source);
             // The source goes when the thread is disarmed; the channel lives until it is drained.
             let vary = Arc::downgrade(&source);

@@ -178,20 +178,42 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
         thread.on_signal(&info, &registers, entered)
     });
     if !ours {
-        call_previous(signal, info, context);
+        // SAFETY: what the kernel has passed.
+        unsafe { call_previous(signal, info, context) };
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
 }
 
-fn call_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+/// # Safety
+///
+/// The arguments must be what the kernel has passed to a handler.
+unsafe fn call_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let Some(place) = place(signal) else { return };
     // Pair: the store in `install`; what is stored there is never freed.
     // SAFETY: null, or from `Box::into_raw`.
     match unsafe { place.previous.load(Ordering::Acquire).as_ref() }.map(SigAction::handler) {
         Some(SigHandler::Handler(handler)) => handler(signal),
         Some(SigHandler::SigAction(handler)) => handler(signal, info, context),
+        Some(SigHandler::SigDfl)
+            // SAFETY: the caller's promise.
+            if signal == libc::SIGTRAP && !unsafe { signal_info(info) }.may_be_tick_by_trap() =>
+        {
+            end_process(signal);
+        }
+        // Mostly a tick that was on its way when its source was closed.
         _ => {}
+    }
+}
+
+/// Has a breakpoint of the host end the process, as it would without us, as soon as the handler returns.
+///
+/// Async-signal-safe: yes.
+fn end_process(signal: i32) {
+    // SAFETY: the default action runs no code, and both calls may be made in a handler.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
     }
 }
 

@@ -102,13 +102,8 @@ impl Plan {
                 }
             },
         };
-        if let Engine::Timer(Clock::ThreadCpu) = engine
-            && let Some(highest) = timer::kernel_tick_rate()
-            && f64::from(rate) > highest
-        {
-            notices.push(format!(
-                "the CPU-time timer follows the kernel's tick: {highest:.0} samples per second of the {rate} that were asked for"
-            ));
+        if engine == Engine::Timer(Clock::ThreadCpu) {
+            notices.extend(missing_ticks(rate));
         }
         Ok((Self { event, rate, signal, engine }, notices))
     }
@@ -140,15 +135,34 @@ impl Plan {
         period::most_ticks_per_second(self.rate)
     }
 
-    /// Arms the source on a thread of this process, without starting it.
-    pub(crate) fn arm(&self, thread_id: i32) -> Result<Source, Error> {
-        match self.engine {
-            Engine::Perf { event, user_only } => PerfSource::open(event, self, user_only, thread_id)
-                .map(Source::Perf)
-                .map_err(|source| refused(self.event, source)),
-            Engine::Timer(clock) => TimerSource::create(clock, self, thread_id).map(Source::Timer),
+    /// Arms the source on a thread of this process, without starting it. A perf event takes a file and locked memory, of
+    /// which there can be too little for all threads: [`Event::Cpu`] does without it then, and the notices say so.
+    pub(crate) fn arm(&self, thread_id: i32) -> Result<(Source, Vec<String>), Error> {
+        let timer = |clock| TimerSource::create(clock, self, thread_id).map(Source::Timer);
+        let (event, user_only) = match self.engine {
+            Engine::Perf { event, user_only } => (event, user_only),
+            Engine::Timer(clock) => return Ok((timer(clock)?, Vec::new())),
+        };
+        match PerfSource::open(event, self, user_only, thread_id) {
+            Ok(source) => Ok((Source::Perf(source), Vec::new())),
+            Err(refusal) if self.event == Event::Cpu => {
+                let notice = format!(
+                    "perf events are refused to some threads ({refusal}), which are sampled with a CPU-time timer"
+                );
+                let notices = [Some(notice), missing_ticks(self.rate)].into_iter().flatten().collect();
+                Ok((timer(Clock::ThreadCpu)?, notices))
+            }
+            Err(source) => Err(refused(self.event, source)),
         }
     }
+}
+
+/// What to say of CPU-time timers at a rate that they do not reach.
+fn missing_ticks(rate: u32) -> Option<String> {
+    let highest = timer::kernel_tick_rate().filter(|highest| f64::from(rate) > *highest)?;
+    Some(format!(
+        "the CPU-time timer follows the kernel's tick: {highest:.0} samples per second of the {rate} that were asked for"
+    ))
 }
 
 /// # Errors
@@ -187,6 +201,13 @@ fn refused(event: Event, source: io::Error) -> Error {
     match source.raw_os_error() {
         Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV | libc::ENOSYS | libc::EINVAL) => {
             Error::NoEvent { event, source }
+        }
+        // Not for want of rights.
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ESRCH) => {
+            Error::System { action: "open a perf event", source }
+        }
+        None if source.kind() == io::ErrorKind::QuotaExceeded => {
+            Error::System { action: "open a perf event", source }
         }
         _ => Error::EventRefused { event, source },
     }
@@ -248,6 +269,13 @@ pub(crate) struct SignalInfo {
     pub(crate) overrun: i32,
     /// For a timer's signal, and that of a perf event that sends it by itself: the value that it was made with.
     pub(crate) value: usize,
+}
+
+impl SignalInfo {
+    /// Whether a `SIGTRAP` can be from a source of this process, closed by now perhaps, and is no breakpoint.
+    pub(crate) fn may_be_tick_by_trap(&self) -> bool {
+        [perf::TRAP_PERF, timer::SI_TIMER].contains(&self.code)
+    }
 }
 
 #[cfg(test)]

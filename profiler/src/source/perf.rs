@@ -17,11 +17,13 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::signal::Signal;
 use nix::sys::utsname::uname;
@@ -36,8 +38,10 @@ use super::{Plan, SignalInfo, Ticks};
 use crate::error::Error;
 use crate::event::{Kind, PerfEvent};
 
+/// `si_code` of a file's signal: from `POLL_IN` to `POLL_HUP`.
+const FILE_CODES: RangeInclusive<i32> = 1..=6;
 /// `si_code` of a signal that an event sends by itself.
-const TRAP_PERF: i32 = 6;
+pub(super) const TRAP_PERF: i32 = 6;
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_SAMPLE: u32 = 9;
 /// Offsets in `perf_event_mmap_page` (part of the kernel's interface).
@@ -152,10 +156,10 @@ impl PerfSource {
     }
 
     pub(super) fn ticks(&self, info: &SignalInfo) -> Option<Ticks> {
-        // The codes are small positive numbers; a signal that a process sends has none of them.
+        // A signal that a process or another part of the kernel sends has none of a file's codes.
         let is_ours = match self.trap {
             Some(value) => info.code == TRAP_PERF && info.value == value,
-            None => info.code > 0 && info.descriptor == self.descriptor,
+            None => FILE_CODES.contains(&info.code) && info.descriptor == self.descriptor,
         };
         if !is_ours {
             return None;
@@ -274,7 +278,15 @@ impl Buffer {
         let length = NonZeroUsize::new(2 * page).unwrap_or(NonZeroUsize::MIN);
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice affects no memory of ours.
-        let address = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, counter.file(), 0)? };
+        let address = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, counter.file(), 0) };
+        let address = address.map_err(|errno| match errno {
+            // The event itself was allowed.
+            Errno::EPERM => io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                "no more memory can be locked; raise `ulimit -l` or kernel.perf_event_mlock_kb",
+            ),
+            _ => errno.into(),
+        })?;
         Ok(Self { address: address.cast(), page })
     }
 

@@ -8,6 +8,8 @@ use flamewalk::{Options, Profiler};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, raise, sigaction,
 };
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 
 use crate::support::{KnownAnswer, alone, options, stop};
 
@@ -156,6 +158,37 @@ fn a_tick_that_is_on_its_way_is_discarded() {
         gone.send(()).unwrap();
         thread.join().unwrap();
     }
+}
+
+/// It once was that a breakpoint of the host had no effect while its signal was the profiler's.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_breakpoint_ends_the_process_as_it_would_without_a_profiler() {
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    let mut options = options("cpu", 4_999);
+    options.signal = Signal::SIGTRAP;
+    let profiler = Profiler::new(options).unwrap();
+    guest.register(&profiler);
+    let (mut store, run) = guest.instantiate(|| {});
+    profiler.attach(&mut store).unwrap();
+    profiler.start().unwrap();
+    run.call(&mut store, 100).unwrap();
+    // SAFETY: the child makes system calls and ends.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            // SAFETY: a breakpoint touches nothing; neither does what ends the child without anything of the parent's.
+            unsafe {
+                std::arch::asm!("int3");
+                libc::_exit(0)
+            }
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).unwrap();
+            assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGTRAP, _)), "{status:?}");
+        }
+    }
+    assert!(stop(&profiler).total().samples > 0);
 }
 
 fn is_pending(signal: Signal) -> bool {

@@ -55,6 +55,13 @@ impl KnownAnswer {
         run.call(&mut store, rounds).unwrap()
     }
 
+    /// Has this process checked, for which a profiler compiles: that cannot be done in a child. It once was that the first test to
+    /// fork had to come after another one.
+    pub(crate) fn check(&self) {
+        let profiler = Profiler::new(options("cpu", 97)).unwrap();
+        profiler.attach(&mut self.instantiate(|| {}).0).unwrap();
+    }
+
     /// A store with the guest's `run`. The host call does its work, then `and_then`.
     pub(crate) fn instantiate(
         &self,

@@ -75,7 +75,10 @@ fn a_tenant_does_not_see_whose_guest_it_runs_below() {
         // Not what is below, but that it is not shown.
         for stack in second.stacks() {
             assert_eq!(kinds(&second, &stack), [FrameKind::Truncated, FrameKind::Guest]);
+            // It once was that how deep the stack below is could be seen.
+            assert_eq!(stack.headroom, None);
         }
+        assert!(first.stacks().any(|stack| stack.headroom.is_some()));
         assert!(nobody.is_empty() && nobody.frames().len() == 0 && nobody.threads().len() == 0);
         let whole = profiler.snapshot(Metadata::default()).unwrap();
         let sum = first.total().checked_add(second.total()).unwrap();

@@ -1,5 +1,6 @@
 //! Threads: set up when they first run a guest, accounted for one by one, and gone without a trace.
 
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +9,7 @@ use std::thread;
 
 use flamewalk::Profiler;
 use flamewalk::profile::Resources;
+use nix::sys::resource::{Resource, setrlimit};
 
 use crate::support::{KnownAnswer, alone, in_child, options, share, stop, switching_time, thread_cpu_time};
 
@@ -141,6 +143,55 @@ fn ten_thousand_threads_leave_nothing_behind() {
     }
 }
 
+/// It once was that threads for which there were no files or no locked memory left were not sampled at all, and that rights were
+/// said to be missing.
+#[test]
+fn threads_beyond_the_limits_of_perf_events_are_sampled_by_timers() {
+    const THREADS: usize = 8;
+    let _alone = alone();
+    let guest = KnownAnswer::compile();
+    // Wasmtime keeps a file for the guest's memory from its first instance on, too.
+    guest.check();
+    in_child(|| {
+        let profiler = Profiler::new(options("cpu", 97)).unwrap();
+        guest.register(&profiler);
+        profiler.start().unwrap();
+        if !perf_is_used(&profiler) {
+            return;
+        }
+        let open = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+        // Half of the threads get one.
+        setrlimit(Resource::RLIMIT_NOFILE, open + THREADS as u64 / 2, open + THREADS as u64 / 2).unwrap();
+        let (ready, done) = (Barrier::new(THREADS), Barrier::new(THREADS));
+        let taken: f64 = thread::scope(|scope| {
+            let threads = [(); THREADS].map(|()| {
+                scope.spawn(|| {
+                    let (mut store, run) = guest.instantiate(|| {});
+                    // Without compiling, which Wasmtime cannot do there.
+                    let _attached = profiler.hook_with(&mut store, run.func()).unwrap();
+                    profiler.attach_thread().unwrap();
+                    ready.wait();
+                    let begun = thread_cpu_time();
+                    while thread_cpu_time() - begun < 0.3 {
+                        run.call(&mut store, 10).unwrap();
+                    }
+                    let taken = thread_cpu_time() - begun;
+                    done.wait();
+                    taken
+                })
+            });
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        let profile = stop(&profiler);
+        let notices = &profile.metadata.notices;
+        assert!(notices.iter().any(|notice| notice.contains("Too many open files")), "{notices:?}");
+        assert!(!notices.iter().any(|notice| notice.contains("not sampled")), "{notices:?}");
+        // All but what each thread has done since its last tick.
+        let seen = profile.total().weight as f64 / 1e9;
+        assert!(seen > 0.9 * taken && seen < 1.1 * taken, "{seen} of {taken} s");
+    });
+}
+
 /// A host call that panics takes its guest and, if nobody catches it, its thread with it.
 #[test]
 fn threads_that_panic_in_a_host_call_leave_the_others_alone() {
@@ -178,6 +229,7 @@ fn threads_that_panic_in_a_host_call_leave_the_others_alone() {
 fn the_process_can_exit_while_guests_are_sampled() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
+    guest.check();
     for (event, in_host_call) in EVENTS.into_iter().flat_map(|event| [(event, false), (event, true)]) {
         // Profiled in the child, which is the process that exits.
         in_child(|| {
