@@ -81,7 +81,8 @@ pub(crate) fn add_stacks(
                 (id, is_merged)
             }
         };
-        if let Some(headroom) = sum.headroom() {
+        // How deep the stack is tells of those below.
+        if let Some(headroom) = sum.headroom().filter(|_| !is_cut) {
             profile.note_headroom(id, headroom);
         }
         if is_merged {
