@@ -113,10 +113,11 @@ impl Shared {
         while let Some(window) = self.next() {
             let mut attempts = 0;
             loop {
+                let is_ending = self.state().deadline.is_some();
                 let sent = sink.send(&window);
                 attempts += 1;
                 match self.after(sent, attempts, &sink.name()) {
-                    Some(wait) if self.wait(wait) => {}
+                    Some(wait) if self.wait(wait, is_ending) => {}
                     Some(_) => break self.state().abandon(),
                     None => break,
                 }
@@ -176,15 +177,17 @@ impl Shared {
         wait
     }
 
-    /// Waits before the next attempt. Returns whether there is time for it.
-    fn wait(&self, wait: Duration) -> bool {
+    /// Waits before the next attempt. Returns whether there is to be one. If the lane is to end before that, a last one is
+    /// made at once, unless the one before was made when the lane was ending already.
+    fn wait(&self, wait: Duration, was_ending: bool) -> bool {
         let until = Instant::now() + wait;
         let mut state = self.state();
         loop {
             let now = Instant::now();
-            if state.deadline.is_some_and(|deadline| deadline < until) {
-                state.statistics.retries -= 1;
-                return false;
+            if let Some(deadline) = state.deadline.filter(|deadline| *deadline < until) {
+                let is_time = !was_ending && now < deadline;
+                state.statistics.retries -= u64::from(!is_time);
+                return is_time;
             }
             if now >= until {
                 return true;

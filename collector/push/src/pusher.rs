@@ -87,7 +87,8 @@ impl Pusher {
         self.shared.all_statistics()
     }
 
-    /// Takes a last window, and sends what waits for up to `patience`, and for the attempts that are then under way.
+    /// Takes a last window, and sends what waits for up to `patience`, and for the attempts that are then under way. What
+    /// waits for an attempt later than that is tried once more at once.
     pub fn stop(mut self, patience: Duration) -> Statistics {
         self.end(patience);
         self.shared.all_statistics()

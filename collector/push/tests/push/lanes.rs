@@ -111,6 +111,42 @@ fn who_stops_does_not_wait_for_a_server_that_is_down() {
     assert_eq!((statistics.abandoned, statistics.delivered), (2, 0));
 }
 
+/// A sink that sends its first window at the second attempt.
+struct BackSoon {
+    attempts: u32,
+    failed: mpsc::Sender<()>,
+}
+
+impl Sink for BackSoon {
+    fn name(&self) -> String {
+        "back soon".to_owned()
+    }
+
+    fn send(&mut self, _: &Window) -> Result<(), SendError> {
+        self.attempts += 1;
+        if self.attempts > 1 {
+            return Ok(());
+        }
+        self.failed.send(()).unwrap();
+        Err(SendError::Temporary { reason: "not yet".to_owned(), retry_after: None })
+    }
+}
+
+/// It once was that a window whose next attempt was to be later than the end was given up at once, however much time was left.
+#[test]
+fn who_stops_tries_once_more() {
+    let mut options = options();
+    options.retries.first = Duration::from_secs(3_600);
+    options.retries.longest = Duration::from_secs(3_600);
+    let (failed, has_failed) = mpsc::channel();
+    let sink: Box<dyn Sink> = Box::new(BackSoon { attempts: 0, failed });
+    let pusher = Pusher::start(options, vec![sink], || Ok(example())).unwrap();
+    has_failed.recv().unwrap();
+    let statistics = stopped(pusher, Duration::from_secs(60));
+    let sink = &statistics.sinks[0].1;
+    assert_eq!((sink.delivered, sink.retries), (sink.given, 1));
+}
+
 /// A sink that is stuck with its first window until it is let go.
 struct Stuck {
     go: mpsc::Receiver<()>,
