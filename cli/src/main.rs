@@ -1,9 +1,9 @@
 //! The `flamewalk` command: a thin face on the library crates.
 //!
 //! Exit status of a run: the guest's own; 134 if it trapped; 130 if the run was interrupted; 125 if flamewalk itself
-//! could not do what it was asked to (124 and below are left to guests, as `env` and `timeout` do). Of everything else: 0
-//! or 125, and 1 from `diff --fail-above` if something rose. It is the same if nobody reads what the command says:
-//! the macros that panic then are not used.
+//! could not do what it was asked to, or saw no sample of a guest that succeeded (124 and below are left to guests, as
+//! `env` and `timeout` do). Of everything else: 0 or 125, and 1 from `diff --fail-above` if something rose. It is the same
+//! if nobody reads what the command says: the macros that panic then are not used.
 
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 

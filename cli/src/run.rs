@@ -109,7 +109,13 @@ impl Finish {
         let profile = self.profiler.stop(metadata)?;
         if profile.is_empty() {
             self.report_quality(&profile);
-            return Err(Failure::NoSamples { reason: why_empty(&profile) });
+            let failure = Failure::NoSamples { reason: why_empty(&profile) };
+            if status == 0 {
+                return Err(failure);
+            }
+            // How the guest failed is worth more.
+            failure.report();
+            return Ok(status);
         }
         let written = Written::profile(&self.outputs, &profile, &self.sources);
         self.report(&profile, &written);

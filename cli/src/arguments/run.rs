@@ -15,7 +15,8 @@ Examples:
   flamewalk run --event page-faults -o faults.svg guest.wasm
   flamewalk run --invoke fib module.wasm 30           call an export
 
-Exit status: the guest's; 134 if it trapped; 130 if interrupted; 125 if flamewalk itself failed.";
+Exit status: the guest's; 134 if it trapped; 130 if interrupted; 125 if flamewalk itself failed, or saw no sample of
+a guest that succeeded.";
 
 /// Run a guest and profile it.
 ///

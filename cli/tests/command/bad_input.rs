@@ -226,6 +226,22 @@ fn no_samples_at_all() {
     refused(&["-q", "--freq", "1"], &Guest::Nothing.path(), &[], &["no samples"]);
 }
 
+/// It once was that a guest that was too quick had failed in vain: the status was that of a missing profile.
+#[test]
+fn a_guest_that_fails_before_its_first_sample_has_its_own_status() {
+    const EXITS: &str = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (call $exit (i32.const 3))))"#;
+    const TRAPS: &str = r#"(module (func (export "_start") unreachable))"#;
+    let folder = Folder::new();
+    for (name, guest, status) in [("exits.wat", EXITS, 3), ("traps.wat", TRAPS, 134)] {
+        let outcome = finish(flamewalk_run().args(["--freq", "1"]).arg(file(&folder, name, guest)));
+        assert_eq!(outcome.status, Some(status), "{outcome:?}");
+        assert!(outcome.stderr.contains("no samples"), "{outcome:?}");
+    }
+}
+
 /// Damage in names and DWARF costs names and lines, not the profile.
 #[test]
 fn corrupt_symbols() {
