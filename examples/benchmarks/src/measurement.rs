@@ -183,12 +183,18 @@ fn summarize(
 }
 
 /// By which part of its time a guest is slower for what no profiler that is told of its ticks and its threads as
-/// flamewalk is does without, round by round: a handler that returns at once, and, if it was measured as well, a call hook
-/// that does. The guest takes as much longer for the hooks, and ticks come in all of that time.
-pub fn floor(measurements: &[Measurement], guest: Guest, asynchronous: bool, rate: u32) -> Option<Vec<f64>> {
+/// `peer` is does without, round by round: a handler that returns at once, and, if it was measured as well, a call hook
+/// that does. The guest takes as much longer for the hooks, and ticks come in all of that time. Who is attached by hand has no
+/// hook.
+pub fn floor(
+    measurements: &[Measurement],
+    guest: Guest,
+    asynchronous: bool,
+    (peer, rate): (Peer, u32),
+) -> Option<Vec<f64>> {
     let of = |peer| find(measurements, guest, asynchronous, (peer, rate));
     let handler = &of(Peer::EmptyHandler)?.slowdowns;
-    Some(match of(Peer::EmptyHook) {
+    Some(match of(Peer::EmptyHook).filter(|_| peer != Peer::FlamewalkByHand) {
         Some(hook) => {
             let both = |(handler, hook): (&f64, &f64)| (1.0 + handler) * (1.0 + hook) - 1.0;
             handler.iter().zip(&hook.slowdowns).map(both).collect()

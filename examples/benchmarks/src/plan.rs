@@ -12,9 +12,12 @@ pub const HIGH: u32 = 9_997;
 pub const TICKED: Guest = Guest::Compute;
 
 /// What is measured together, so that it can be compared without the noise of two processes.
-const GROUPS: [(u32, &[Peer]); 6] = [
+/// There is one profiler in a process, and so one way of flamewalk's.
+const GROUPS: [(u32, &[Peer]); 8] = [
     (USUAL, &[Peer::Nothing, Peer::EmptyHandler, Peer::EmptyHook, Peer::Flamewalk]),
     (HIGH, &[Peer::EmptyHandler, Peer::EmptyHook, Peer::Flamewalk]),
+    (USUAL, &[Peer::FlamewalkByHand]),
+    (HIGH, &[Peer::FlamewalkByHand]),
     (USUAL, &[Peer::GuestProfiler]),
     (USUAL, &[Peer::Wasmprof]),
     (USUAL, &[Peer::Perf]),

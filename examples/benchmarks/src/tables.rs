@@ -17,11 +17,12 @@ const BEGIN: &str = "<!-- The tables: written by examples/benchmarks/run. -->";
 const END: &str = "<!-- End of the tables. -->";
 
 /// The columns of the slowdown.
-const COLUMNS: [Peer; 7] = [
+const COLUMNS: [Peer; 8] = [
     Peer::Nothing,
     Peer::EmptyHandler,
     Peer::EmptyHook,
     Peer::Flamewalk,
+    Peer::FlamewalkByHand,
     Peer::GuestProfiler,
     Peer::Wasmprof,
     Peer::Perf,

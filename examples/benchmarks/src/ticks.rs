@@ -47,7 +47,7 @@ fn relative(ours: &[f64], floor: &[f64]) -> Option<Estimate> {
 /// noisy to tell.
 pub fn over_floor(measurements: &[Measurement], guest: Guest) -> Option<Option<Estimate>> {
     let ours = find(measurements, guest, false, (Peer::Flamewalk, HIGH))?;
-    Some(relative(&ours.slowdowns, &floor(measurements, guest, false, HIGH)?))
+    Some(relative(&ours.slowdowns, &floor(measurements, guest, false, (Peer::Flamewalk, HIGH))?))
 }
 
 fn shown(estimate: Option<Estimate>, digits: usize) -> String {
@@ -68,6 +68,7 @@ pub fn by_guest(measurements: &[Measurement]) -> String {
             "empty handler",
             "empty hook",
             "flamewalk",
+            "flamewalk by hand",
             "floor, µs a tick",
             "flamewalk, µs a tick",
             "flamewalk / floor",
@@ -76,11 +77,13 @@ pub fn by_guest(measurements: &[Measurement]) -> String {
     for &guest in Guest::value_variants() {
         let of = |peer| find(measurements, guest, false, (peer, HIGH));
         let (Some(handler), Some(ours)) = (of(Peer::EmptyHandler), of(Peer::Flamewalk)) else { continue };
-        let Some(floor) = floor(measurements, guest, false, HIGH) else { continue };
+        let Some(floor) = floor(measurements, guest, false, (Peer::Flamewalk, HIGH)) else { continue };
+        let percent_of = |peer| of(peer).map_or_else(|| "·".to_owned(), percent);
         let cells = [
             percent(handler),
-            of(Peer::EmptyHook).map_or_else(|| "·".to_owned(), percent),
+            percent_of(Peer::EmptyHook),
             percent(ours),
+            percent_of(Peer::FlamewalkByHand),
             shown(microseconds(&floor), 1),
             shown(microseconds(&ours.slowdowns), 1),
             shown(relative(&ours.slowdowns, &floor), 2),

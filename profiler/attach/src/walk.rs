@@ -10,7 +10,8 @@
 //! What unwinding says is checked where it arrives: the trampoline's frame has just the size that its prologue makes. Where
 //! the host cannot be unwound before a guest was found, the sample is dropped. Behind a guest, what is older is missing, and
 //! the walk says so by ending as at a limit: what was seen up to there is certain. In both cases there is no guest further up
-//! if no word of the whole rest of the stack is an address in an image.
+//! if no word of the whole rest of the stack is an address in an image. Code that is neither the host's nor an image's may be
+//! that of a guest that was gone before it was read: it counts as such, and not as outside of guests.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;

@@ -152,7 +152,7 @@ fn functions_that_wasmtime_inlines_count_for_those_that_run() {
 /// attached.
 #[test]
 fn engines_that_take_turns_are_not_checked_again_and_again() {
-    const STORES: usize = 200;
+    const STORES: usize = 1_000;
     let _alone = alone();
     let profiler = Profiler::new(options("cpu", RATE)).unwrap();
     let engines = [(); 4].map(|()| Engine::default());

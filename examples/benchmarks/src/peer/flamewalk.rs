@@ -14,12 +14,22 @@ use super::{HOST, Outcome, Profiling, Run, sizes};
 use crate::embedding::{Cost, State};
 use crate::error::Error;
 
+/// How stores are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Through their call hook.
+    Hook,
+    /// Without it, and the thread by hand.
+    Hand,
+}
+
 pub struct Flamewalk {
     profiler: Profiler,
+    way: Way,
 }
 
 impl Flamewalk {
-    pub fn new(rate: u32, signal: Signal, module: &Module, binary: &[u8]) -> Result<Self, Error> {
+    pub fn new(rate: u32, signal: Signal, way: Way, module: &Module, binary: &[u8]) -> Result<Self, Error> {
         let mut options = Options::default();
         options.rate = rate;
         options.signal = signal;
@@ -28,13 +38,23 @@ impl Flamewalk {
         // Paused between the runs that are profiled, so that all of them make one profile.
         profiler.start()?;
         profiler.pause()?;
-        Ok(Self { profiler })
+        Ok(Self { profiler, way })
     }
 }
 
 impl Profiling for Flamewalk {
     fn profile(&mut self, store: &mut Store<State>, run: Run<'_>) -> Result<Cost, Error> {
-        self.profiler.attach(store)?;
+        // The store is attached for as long as this lives.
+        let _by_hand = match self.way {
+            Way::Hook => {
+                self.profiler.attach(store)?;
+                None
+            }
+            Way::Hand => {
+                self.profiler.attach_thread()?;
+                Some(self.profiler.hook(&mut *store)?)
+            }
+        };
         self.profiler.resume()?;
         let cost = run(store);
         self.profiler.pause()?;

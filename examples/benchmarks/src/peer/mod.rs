@@ -38,8 +38,10 @@ pub enum Peer {
     EmptyTimer,
     /// A call hook that returns at once, and no ticks
     EmptyHook,
-    /// flamewalk
+    /// flamewalk, attached through the call hook
     Flamewalk,
+    /// flamewalk, attached by hand
+    FlamewalkByHand,
     /// flamewalk with SIGTRAP for its signal
     FlamewalkTrap,
     /// Wasmtime's `GuestProfiler`, as `wasmtime run --profile=guest` uses it
@@ -98,6 +100,7 @@ impl Peer {
             | Peer::EmptyTimer
             | Peer::EmptyHook
             | Peer::Flamewalk
+            | Peer::FlamewalkByHand
             | Peer::FlamewalkTrap => false,
         }
     }
@@ -111,7 +114,8 @@ impl Peer {
         folder: &Path,
     ) -> Result<Box<dyn Profiling>, Error> {
         let floor = |way| floor::Floor::new(way, rate).map(Box::new);
-        let flamewalk = |signal| flamewalk::Flamewalk::new(rate, signal, module, binary).map(Box::new);
+        let flamewalk =
+            |signal, way| flamewalk::Flamewalk::new(rate, signal, way, module, binary).map(Box::new);
         Ok(match self {
             Peer::Nothing => Box::new(nothing::Nothing),
             Peer::Interrupt => floor(Way::Interrupt)?,
@@ -119,8 +123,9 @@ impl Peer {
             Peer::EmptyTrap => floor(Way::Trap)?,
             Peer::EmptyTimer => floor(Way::Timer)?,
             Peer::EmptyHook => Box::new(nothing::EmptyHook),
-            Peer::Flamewalk => flamewalk(Signal::SIGPROF)?,
-            Peer::FlamewalkTrap => flamewalk(Signal::SIGTRAP)?,
+            Peer::Flamewalk => flamewalk(Signal::SIGPROF, flamewalk::Way::Hook)?,
+            Peer::FlamewalkByHand => flamewalk(Signal::SIGPROF, flamewalk::Way::Hand)?,
+            Peer::FlamewalkTrap => flamewalk(Signal::SIGTRAP, flamewalk::Way::Hook)?,
             Peer::GuestProfiler => Box::new(guest_profiler::ByWasmtime::new(rate, module)?),
             Peer::Wasmprof => Box::new(wasmprof::Wasmprof::new(rate)),
             Peer::Perf => Box::new(perf::Perf::new(rate, folder)?),
@@ -137,6 +142,7 @@ impl Peer {
             Peer::EmptyTimer => "empty handler of a POSIX timer",
             Peer::EmptyHook => "empty hook",
             Peer::Flamewalk => "flamewalk",
+            Peer::FlamewalkByHand => "flamewalk by hand",
             Peer::FlamewalkTrap => "flamewalk with `SIGTRAP`",
             Peer::GuestProfiler => "GuestProfiler",
             Peer::Wasmprof => "wasmprof",
