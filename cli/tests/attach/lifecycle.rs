@@ -62,6 +62,19 @@ fn unloaded_guests_are_not_mixed_with_those_that_follow() {
     check_share_of_first(&mut program, &folded, &statistics, |name| name.starts_with("first_"));
 }
 
+/// It once was that samples in code that nobody knows were said to be outside of all guests. It may be a guest's that was gone
+/// before it was read.
+#[test]
+fn samples_in_code_that_nobody_knows_are_lost() {
+    let program = changing("unknown");
+    let (folded, statistics, _) = profile_with_statistics(&program, &["-d", "1"]);
+    assert_eq!(names(&folded), BTreeSet::from(["first_outer", "first_inner"]));
+    let unknown = statistics.lost["code that was not registered"].weight;
+    // What is left is Python's own.
+    assert!(statistics.outside.weight < unknown / 20, "{statistics:?}");
+    assert!(unknown > folded.total(), "{statistics:?}");
+}
+
 /// The first of a program's two guests has the share that the program says. On a busy machine a guest is gone before it is
 /// read. It once was that its ticks were said to be outside of all guests; they are lost, and can be of either.
 pub(crate) fn check_share_of_first(
