@@ -210,10 +210,10 @@ fn sampled_all(notice: &str, limit: impl FnOnce(), threads: usize, seconds: f64)
         let notices = &profile.metadata.notices;
         assert!(notices.iter().any(|said| said.contains(notice)), "{notices:?}");
         assert!(!notices.iter().any(|said| said.contains("not sampled")), "{notices:?}");
-        // All but what each thread has done since its last tick, of which there are 97 in a second.
+        // All but what each thread has done since its last tick, of which there are 97 in a second, and what was done in the
+        // kernel, of whose samples this user has no right. Half if it is the other half's.
         let seen = profile.total().weight as f64 / 1e9;
-        let missing = threads as f64 / 97.0;
-        assert!(seen > 0.95 * taken - missing && seen < 1.05 * taken, "{seen} of {taken} s");
+        assert!(seen > 0.6 * taken && seen < 1.05 * taken, "{seen} of {taken} s");
     });
 }
 
