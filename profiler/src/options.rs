@@ -39,8 +39,7 @@ pub struct Options {
     ///
     /// System calls that a tick interrupts go on where the kernel can do that. Those that it never goes on with (`poll`,
     /// `epoll_wait`, `select`, `nanosleep`, reads with a time-out; see signal(7)) return `EINTR`, after which the host has to
-    /// call them again, as Rust's standard library does: with [`Event::Wall`] at each tick, since threads that wait have
-    /// ticks, with other events now and then.
+    /// call them again: with [`Event::Wall`] at each tick, since threads that wait have ticks, with other events now and then.
     ///
     /// With `SIGTRAP` a tick of a perf event costs the kernel clearly less (since Linux 5.19; see the overhead page). It is
     /// also the signal of breakpoints: a debugger stops at each tick unless told to pass it on, and a handler of the host's

@@ -195,9 +195,10 @@ unsafe fn call_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut l
     match unsafe { place.previous.load(Ordering::Acquire).as_ref() }.map(SigAction::handler) {
         Some(SigHandler::Handler(handler)) => handler(signal),
         Some(SigHandler::SigAction(handler)) => handler(signal, info, context),
-        Some(SigHandler::SigDfl)
+        // The kernel lets nobody ignore them.
+        Some(SigHandler::SigDfl | SigHandler::SigIgn)
             // SAFETY: the caller's promise.
-            if signal == libc::SIGTRAP && !unsafe { signal_info(info) }.may_be_tick_by_trap() =>
+            if signal == libc::SIGTRAP && unsafe { signal_info(info) }.is_breakpoint() =>
         {
             end_process(signal);
         }

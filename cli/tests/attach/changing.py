@@ -1,7 +1,7 @@
 """Embeddings of Wasmtime that know nothing of flamewalk, and change while they run.
 
     changing.py loop     runs one guest for ever
-    changing.py unknown  runs a guest, and for most of the time code that it has made itself, for ever
+    changing.py unknown  runs, for most of the time, code that it has made itself, and a guest that such code has called, for ever
     changing.py fork     waits for a line, forks, and prints the child's number; the child loads another guest, and runs both
     changing.py unload   loads a guest, runs it, drops module, store and engine, and goes on with another one, for ever; after a
                          line, prints how many nanoseconds each of the two has run on the CPU
@@ -111,13 +111,18 @@ def unknown():
     first(1)
     code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     # mov rax, rdi; dec rax; jnz back; ret
-    code.write(bytes.fromhex("4889f8 48ffc8 75fb c3"))
+    spin_code = bytes.fromhex("4889f8 48ffc8 75fb c3")
+    # push rbp; call rdi; pop rbp; ret
+    code.write(spin_code + bytes.fromhex("55 ffd7 5d c3"))
     address = ctypes.addressof(ctypes.c_char.from_buffer(code))
     spin = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long)(address)
+    callback = ctypes.CFUNCTYPE(None)
+    call = ctypes.CFUNCTYPE(None, callback)(address + len(spin_code))
+    run_first = callback(lambda: first(2000))
     print("ready", flush=True)
     while True:
         spin(30_000_000)
-        first(2000)
+        call(run_first)
 
 
 {"fork": fork, "unload": unload, "unknown": unknown, "loop": loop}[sys.argv[1]]()

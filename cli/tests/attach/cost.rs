@@ -167,12 +167,13 @@ impl Measured {
             row(limit.to_string(), &|kind| gaps(kind).filter(is_longer).count() as f64 / seconds);
         }
         row("the longest, in".into(), &|kind| *gaps(kind).max().unwrap_or(&0) as f64 / 1e3);
+        // At least so long was a stop for another reason; waiting of other gaps of the turn is subtracted as well.
         let longest_besides = |kind: usize| {
             let of_turn =
                 |turn: &Vec<u64>| turn[1..].iter().max().map_or(0, |gap| gap.saturating_sub(turn[0]));
             rounds.iter().map(|round| of_turn(&round[kind])).max().unwrap_or(0)
         };
-        row("but for other programs, in".into(), &|kind| longest_besides(kind) as f64 / 1e3);
+        row("that less all waiting, in".into(), &|kind| longest_besides(kind) as f64 / 1e3);
     }
 }
 

@@ -67,8 +67,12 @@ fn unloaded_guests_are_not_mixed_with_those_that_follow() {
 #[test]
 fn samples_in_code_that_nobody_knows_are_lost() {
     let program = changing("unknown");
-    let (folded, statistics, _) = profile_with_statistics(&program, &["-d", "1"]);
-    assert_eq!(names(&folded), BTreeSet::from(["first_outer", "first_inner"]));
+    let (folded, statistics, _) = profile_with_statistics(&program, &["-d", "3"]);
+    let expected = BTreeSet::from(["[truncated]", "first_outer", "first_inner"]);
+    assert!(names(&folded).is_subset(&expected), "{folded:?}");
+    // The guest was called from such code, above which there is no other. At first too little of the stack is copied to tell.
+    let whole = folded.share(|stack| stack[0] == "first_outer");
+    assert!(whole > 0.2, "{whole}");
     let unknown = statistics.lost["code that was not registered"].weight;
     // What is left is Python's own.
     assert!(statistics.outside.weight < unknown / 20, "{statistics:?}");
@@ -98,6 +102,8 @@ pub(crate) fn check_share_of_first(
     let tolerance = 0.01 + 4.0 * (expected * (1.0 - expected) / samples).sqrt();
     let found = format!("the first guest has {least:.3} to {most:.3} of {samples:.0} samples");
     println!("{found}, expected {expected:.3}");
+    // Of guests that lived for a few milliseconds three of four were lost when each was read some time later.
+    assert!(lost < seen, "{lost} ns are lost of {seen}");
     assert!(least - tolerance < expected && expected < most + tolerance, "{found}, expected {expected:.3}");
 }
 

@@ -113,11 +113,12 @@ impl Shared {
         while let Some(window) = self.next() {
             let mut attempts = 0;
             loop {
-                let is_ending = self.state().deadline.is_some();
+                let was_ending = self.state().deadline.is_some();
                 let sent = sink.send(&window);
                 attempts += 1;
+                let is_asked_to_wait = matches!(sent, Err(SendError::Temporary { retry_after: Some(_), .. }));
                 match self.after(sent, attempts, &sink.name()) {
-                    Some(wait) if self.wait(wait, is_ending) => {}
+                    Some(wait) if self.wait(wait, !was_ending && !is_asked_to_wait) => {}
                     Some(_) => break self.state().abandon(),
                     None => break,
                 }
@@ -178,14 +179,14 @@ impl Shared {
     }
 
     /// Waits before the next attempt. Returns whether there is to be one. If the lane is to end before that, a last one is
-    /// made at once, unless the one before was made when the lane was ending already.
-    fn wait(&self, wait: Duration, was_ending: bool) -> bool {
+    /// made at once if it `may_be_early`.
+    fn wait(&self, wait: Duration, may_be_early: bool) -> bool {
         let until = Instant::now() + wait;
         let mut state = self.state();
         loop {
             let now = Instant::now();
             if let Some(deadline) = state.deadline.filter(|deadline| *deadline < until) {
-                let is_time = !was_ending && now < deadline;
+                let is_time = may_be_early && now < deadline;
                 state.statistics.retries -= u64::from(!is_time);
                 return is_time;
             }

@@ -88,7 +88,7 @@ impl Pusher {
     }
 
     /// Takes a last window, and sends what waits for up to `patience`, and for the attempts that are then under way. What
-    /// waits for an attempt later than that is tried once more at once.
+    /// waits for an attempt later than that is tried once more at once, unless the other side has asked for the wait.
     pub fn stop(mut self, patience: Duration) -> Statistics {
         self.end(patience);
         self.shared.all_statistics()

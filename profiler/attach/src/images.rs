@@ -6,7 +6,7 @@
 //!
 //! An image is read some time after the kernel has told that it was mapped, and another one may be there by then. What was
 //! read is believed only if no later mapping of the same addresses is on record when the reading is over
-//! ([`Images::map`]), and only for samples that are not older than the mapping.
+//! (`session/worker.rs`), and only for samples that are not older than the mapping.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;

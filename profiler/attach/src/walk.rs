@@ -10,8 +10,8 @@
 //! What unwinding says is checked where it arrives: the trampoline's frame has just the size that its prologue makes. Where
 //! the host cannot be unwound before a guest was found, the sample is dropped. Behind a guest, what is older is missing, and
 //! the walk says so by ending as at a limit: what was seen up to there is certain. In both cases there is no guest further up
-//! if no word of the whole rest of the stack is an address in an image. Code that is neither the host's nor an image's may be
-//! that of a guest that was gone before it was read: it counts as such, and not as outside of guests.
+//! if no word of the whole rest of the stack is an address in an image. A sample that interrupts code which is neither the host's
+//! nor an image's may be that of a guest that was gone before it was read: it is dropped, and does not count as outside of guests.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -178,7 +178,11 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
                 return self.left_guest(&frame, instruction).map(Some);
             }
             if !self.host.is_known(&frame) {
-                return Err(self.otherwise(WalkEnd::UnknownCode));
+                // What was interrupted surely runs there. An address that was unwound to can also be a wrong one.
+                return match frame.is_return_address {
+                    false => Err(WalkEnd::UnknownCode),
+                    true => self.without_guest_above(&frame, self.lost()),
+                };
             }
             if self.with_host {
                 self.emit(frame.to_record())?;
@@ -198,12 +202,7 @@ impl<A: Architecture, M: Memory, H: HostUnwinder, V: FnMut(Frame) -> ControlFlow
 
     /// How the walk ends if the host cannot be unwound.
     fn lost(&self) -> WalkEnd {
-        self.otherwise(WalkEnd::UnknownHostCode)
-    }
-
-    /// How the walk ends where it cannot go on: what was seen up to there stays, if there is a guest among it.
-    fn otherwise(&self, cause: WalkEnd) -> WalkEnd {
-        if self.has_guest { WalkEnd::FrameLimit } else { cause }
+        if self.has_guest { WalkEnd::FrameLimit } else { WalkEnd::UnknownHostCode }
     }
 
     /// How the walk ends if `frame` cannot be unwound: all was seen if no guest can be above it, or else with `otherwise`.

@@ -119,8 +119,11 @@ impl Plan {
             && rate > self.rate
         {
             // The kernel bounds the rates of perf events.
-            PerfSource::probe(event, rate, user_only, self.signal)
-                .map_err(|source| refused(self.event, source))?;
+            match PerfSource::probe(event, rate, user_only, self.signal) {
+                // Those that are armed need no other.
+                Err(source) if self.event == Event::Cpu && is_exhausted(&source) => {}
+                probed => probed.map_err(|source| refused(self.event, source))?,
+            }
         }
         Ok(Self { rate, ..self })
     }
@@ -203,14 +206,16 @@ fn refused(event: Event, source: io::Error) -> Error {
             Error::NoEvent { event, source }
         }
         // Not for want of rights.
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ESRCH) => {
-            Error::System { action: "open a perf event", source }
-        }
-        None if source.kind() == io::ErrorKind::QuotaExceeded => {
-            Error::System { action: "open a perf event", source }
-        }
+        Some(libc::ESRCH) => Error::System { action: "open a perf event", source },
+        _ if is_exhausted(&source) => Error::System { action: "open a perf event", source },
         _ => Error::EventRefused { event, source },
     }
+}
+
+/// Whether there are too many of what a perf event takes.
+fn is_exhausted(source: &io::Error) -> bool {
+    matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+        || source.kind() == io::ErrorKind::QuotaExceeded
 }
 
 impl Source {
@@ -272,9 +277,9 @@ pub(crate) struct SignalInfo {
 }
 
 impl SignalInfo {
-    /// Whether a `SIGTRAP` can be from a source of this process, closed by now perhaps, and is no breakpoint.
-    pub(crate) fn may_be_tick_by_trap(&self) -> bool {
-        [perf::TRAP_PERF, timer::SI_TIMER].contains(&self.code)
+    /// Whether a `SIGTRAP` is from the processor, and not from a perf event, a timer or another process.
+    pub(crate) fn is_breakpoint(&self) -> bool {
+        self.code > 0 && self.code != perf::TRAP_PERF
     }
 }
 

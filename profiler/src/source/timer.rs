@@ -27,7 +27,7 @@ use super::{Plan, SignalInfo, Ticks, period_of};
 use crate::error::Error;
 
 /// `si_code` of a timer's signal.
-pub(super) const SI_TIMER: i32 = -2;
+const SI_TIMER: i32 = -2;
 
 /// What a timer counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -150,29 +150,36 @@ fn ten_thousand_threads_leave_nothing_behind() {
 fn threads_beyond_the_limits_of_perf_events_are_sampled_by_timers() {
     // Half of eight threads get a file.
     let few_files = || {
-        let open = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
-        setrlimit(Resource::RLIMIT_NOFILE, open + 4, open + 4).unwrap();
+        let open: Vec<_> = (0..8).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let fifth = open[4].as_raw_fd() as u64;
+        setrlimit(Resource::RLIMIT_NOFILE, fifth, fifth).unwrap();
     };
-    sampled_all("Too many open files", few_files, 8, 0.3);
+    sampled_all("Too many open files", few_files, 8);
     // What perf events may lock nevertheless, for each processor, is shared by all processes of a user: this is nobody else.
     let little_memory = || {
         setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).unwrap();
-        if Uid::effective().is_root() {
-            setgid(Gid::from_raw(NOBODY)).unwrap();
-            setuid(Uid::from_raw(NOBODY)).unwrap();
-        }
+        // A user namespace does not have all users, and root there has no right to lock more.
+        let _ = setgid(Gid::from_raw(NOBODY)).and_then(|()| setuid(Uid::from_raw(NOBODY)));
     };
-    let kibibytes = std::fs::read_to_string("/proc/sys/kernel/perf_event_mlock_kb").unwrap();
-    let pages =
-        kibibytes.trim().parse::<usize>().unwrap() / 4 * thread::available_parallelism().unwrap().get();
-    sampled_all("no more memory can be locked", little_memory, pages / 2 + 20, 0.05);
+    let number = |name: &str| -> i64 {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    if number("perf_event_paranoid") < 0 {
+        println!("NOT RUN: perf_event_paranoid is below 0, and memory has no limit");
+        return;
+    }
+    let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN).unwrap().unwrap();
+    // Each thread takes two pages of 4 KiB.
+    let most = number("perf_event_mlock_kb") * processors / 8;
+    sampled_all("no more memory can be locked", little_memory, most as usize + 20);
 }
 
 /// A user that has no processes.
 const NOBODY: u32 = 61_003;
 
-/// Has so many threads run a guest for so many seconds each, under a limit, of which a notice says that it was reached.
-fn sampled_all(notice: &str, limit: impl FnOnce(), threads: usize, seconds: f64) {
+/// Has so many threads run a guest, under a limit, of which a notice says that it was reached.
+fn sampled_all(notice: &str, limit: impl FnOnce(), threads: usize) {
     let _alone = alone();
     let guest = KnownAnswer::compile();
     // Wasmtime keeps a file for the guest's memory from its first instance on, too.
@@ -185,6 +192,7 @@ fn sampled_all(notice: &str, limit: impl FnOnce(), threads: usize, seconds: f64)
         guest.register(&profiler);
         profiler.start().unwrap();
         if !perf_is_used(&profiler) {
+            println!("NOT RUN: perf events are refused");
             return;
         }
         let (ready, done) = (Barrier::new(threads), Barrier::new(threads));
@@ -195,25 +203,18 @@ fn sampled_all(notice: &str, limit: impl FnOnce(), threads: usize, seconds: f64)
             profiler.attach_thread().unwrap();
             ready.wait();
             let begun = thread_cpu_time();
-            while thread_cpu_time() - begun < seconds {
+            // Some ten ticks.
+            while thread_cpu_time() - begun < 0.1 {
                 run.call(&mut store, 10).unwrap();
             }
-            let taken = thread_cpu_time() - begun;
             done.wait();
-            taken
         };
-        let taken: f64 = thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-            running.into_iter().map(|thread| thread.join().unwrap()).sum()
-        });
+        thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(run)));
         let profile = stop(&profiler);
         let notices = &profile.metadata.notices;
         assert!(notices.iter().any(|said| said.contains(notice)), "{notices:?}");
         assert!(!notices.iter().any(|said| said.contains("not sampled")), "{notices:?}");
-        // All but what each thread has done since its last tick, of which there are 97 in a second, and what was done in the
-        // kernel, of whose samples this user has no right. Half if it is the other half's.
-        let seen = profile.total().weight as f64 / 1e9;
-        assert!(seen > 0.6 * taken && seen < 1.05 * taken, "{seen} of {taken} s");
+        assert_eq!(profile.threads().len(), threads, "threads that have samples");
     });
 }
 

@@ -111,9 +111,11 @@ fn who_stops_does_not_wait_for_a_server_that_is_down() {
     assert_eq!((statistics.abandoned, statistics.delivered), (2, 0));
 }
 
-/// A sink that sends its first window at the second attempt.
+/// A sink that sends nothing before its `works_from`th attempt.
 struct BackSoon {
     attempts: u32,
+    works_from: u32,
+    retry_after: Option<Duration>,
     failed: mpsc::Sender<()>,
 }
 
@@ -124,27 +126,36 @@ impl Sink for BackSoon {
 
     fn send(&mut self, _: &Window) -> Result<(), SendError> {
         self.attempts += 1;
-        if self.attempts > 1 {
+        if self.attempts >= self.works_from {
             return Ok(());
         }
-        self.failed.send(()).unwrap();
-        Err(SendError::Temporary { reason: "not yet".to_owned(), retry_after: None })
+        // Asked for once only.
+        let _ = self.failed.send(());
+        Err(SendError::Temporary { reason: "not yet".to_owned(), retry_after: self.retry_after })
     }
 }
 
 /// It once was that a window whose next attempt was to be later than the end was given up at once, however much time was left.
 #[test]
 fn who_stops_tries_once_more() {
-    let mut options = options();
-    options.retries.first = Duration::from_secs(3_600);
-    options.retries.longest = Duration::from_secs(3_600);
-    let (failed, has_failed) = mpsc::channel();
-    let sink: Box<dyn Sink> = Box::new(BackSoon { attempts: 0, failed });
-    let pusher = Pusher::start(options, vec![sink], || Ok(example())).unwrap();
-    has_failed.recv().unwrap();
-    let statistics = stopped(pusher, Duration::from_secs(60));
-    let sink = &statistics.sinks[0].1;
-    assert_eq!((sink.delivered, sink.retries), (sink.given, 1));
+    let hour = Duration::from_secs(3_600);
+    let stopped = |works_from: u32, retry_after: Option<Duration>| {
+        let mut options = options();
+        (options.retries.first, options.retries.longest) = (hour, hour);
+        let (failed, has_failed) = mpsc::channel();
+        let sink: Box<dyn Sink> = Box::new(BackSoon { attempts: 0, works_from, retry_after, failed });
+        let pusher = Pusher::start(options, vec![sink], || Ok(example())).unwrap();
+        has_failed.recv().unwrap();
+        stopped(pusher, Duration::from_secs(60)).sinks[0].1.clone()
+    };
+    let back = stopped(2, None);
+    assert_eq!((back.delivered, back.retries), (back.given, 1));
+    // Of what was given while it ended there is one attempt.
+    let down = stopped(u32::MAX, None);
+    assert_eq!((down.abandoned, down.retries), (down.given, 1));
+    // A server that asks to be left alone is.
+    let asking = stopped(u32::MAX, Some(hour));
+    assert_eq!((asking.abandoned, asking.retries), (asking.given, 0));
 }
 
 /// A sink that is stuck with its first window until it is let go.

@@ -41,6 +41,8 @@ const MARGIN: Duration = Duration::from_millis(1);
 /// has no names.
 const CHURN_INTERVAL: Duration = Duration::from_millis(1);
 const CHURN_LASTS: Duration = Duration::from_secs(1);
+/// How often new mappings are looked at before what else there is.
+const MOST_LOOKS: usize = 8;
 /// How often all mappings are looked at: what was unmapped leaves no record.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked whether the target is still there.
@@ -68,8 +70,10 @@ enum Found {
     Image(ReadImage),
     /// Code of a file that is no guest's.
     Library,
-    /// Nothing to keep, or what came later.
-    Nothing,
+    /// What was mapped there was gone already, or replaced.
+    Gone,
+    /// Something else.
+    Other,
 }
 
 /// The thread's own state.
@@ -93,7 +97,7 @@ pub(super) struct Worker {
     waiting: Vec<Event>,
     /// What was found for those of them that are mappings, by time and address.
     found: HashMap<(u64, usize), Found>,
-    /// When a guest came the last time.
+    /// When a guest came the last time, or what may have been one.
     last_guest: Option<Instant>,
     words: Vec<usize>,
     is_replaced: bool,
@@ -260,8 +264,18 @@ impl Worker {
         }
     }
 
-    /// Looks at what was mapped since the last round. What is mapped meanwhile is younger than all that this one comes to.
+    /// Looks at what was mapped since the last round, and meanwhile.
     fn look_at_mappings(&mut self) {
+        // One that maps without end may not hold up the rest.
+        for _ in 0..MOST_LOOKS {
+            if !self.look_at_new_mappings() {
+                break;
+            }
+        }
+    }
+
+    /// Whether there were any.
+    fn look_at_new_mappings(&mut self) -> bool {
         let of_target = self.waiting.iter().filter(|event| event.process == self.target.pid());
         let mapped = of_target.filter_map(|event| match &event.kind {
             EventKind::Mapped(range) if !self.found.contains_key(&(event.time, range.start)) => {
@@ -269,33 +283,35 @@ impl Worker {
             }
             _ => None,
         });
-        for (time, range) in mapped.collect::<Vec<_>>() {
-            let found = self.found_at(&range, time);
-            if let Found::Image(_) = found {
+        let mapped: Vec<(u64, Range<usize>)> = mapped.collect();
+        for (time, range) in &mapped {
+            let found = self.found_at(range, *time);
+            if let Found::Image(_) | Found::Gone = found {
                 self.last_guest = Some(Instant::now());
             }
-            self.found.insert((time, range.start), found);
+            self.found.insert((*time, range.start), found);
         }
+        !mapped.is_empty()
     }
 
     /// Something executable was mapped at `time`: an image, a library, or something else.
     fn found_at(&mut self, range: &Range<usize>, time: u64) -> Found {
         // What is there by now came later, and is looked at in its turn.
         if self.is_mapped_again(range, time) {
-            return Found::Nothing;
+            return Found::Gone;
         }
-        let Ok(before) = self.target.mappings() else { return Found::Nothing };
+        let Ok(before) = self.target.mappings() else { return Found::Gone };
         let is_at = |mapping: &&Mapping| mapping.is_executable && mapping.range.start == range.start;
-        let Some(mapping) = before.iter().find(is_at) else { return Found::Nothing };
+        let Some(mapping) = before.iter().find(is_at) else { return Found::Gone };
         let Some(read) = self.images.read(&self.target, mapping) else {
-            return if mapping.path.is_some() { Found::Library } else { Found::Nothing };
+            return if mapping.path.is_some() { Found::Library } else { Found::Other };
         };
         // It was this image that was read if it is still mapped, and nothing was mapped over it since.
         let is_there = self.target.mappings().is_ok_and(|after| after.iter().any(|other| other == mapping));
         self.sampler.drain(&mut self.waiting);
         match is_there && !self.is_mapped_again(range, time) {
             true => Found::Image(read),
-            false => Found::Nothing,
+            false => Found::Gone,
         }
     }
 
@@ -332,7 +348,7 @@ impl Worker {
         match self.found.remove(&(time, range.start)) {
             Some(Found::Image(read)) => self.images.publish(read, time),
             Some(Found::Library) => _ = self.target.mappings().map(|now| self.load_host(&now)),
-            Some(Found::Nothing) | None => {}
+            Some(Found::Gone | Found::Other) | None => {}
         }
     }
 
