@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use flamewalk::profile::{Profile, ProfileError, format};
+use flamewalk::profile::{Format, Profile, ProfileError, format};
 use flamewalk_flamegraphs::Filter;
 
 use crate::failure::Failure;
@@ -17,7 +17,12 @@ const LARGEST: u64 = 1 << 30;
 pub(crate) fn read(path: &Path, filter: &Filter) -> Result<Profile, Failure> {
     let doing = format!("reading {}", path.display());
     let _progress = Progress::start(false, move |_| Some(doing.clone()));
-    let profile = format::read(&bytes(path)?).map_err(|error| match error {
+    let bytes = bytes(path)?;
+    // Nothing is no stacks where stacks are lines. Anywhere else it is what became of a file.
+    if bytes.is_empty() && Format::of_path(path).is_ok_and(|format| format != Format::Folded) {
+        return Err(Failure::NotProfile { path: path.into(), reason: "it is empty".to_owned() });
+    }
+    let profile = format::read(&bytes).map_err(|error| match error {
         ProfileError::Io(source) => Failure::Read { path: path.into(), source },
         error => Failure::NotProfile { path: path.into(), reason: error.to_string() },
     })?;

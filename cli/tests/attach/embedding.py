@@ -4,9 +4,9 @@
 
 runs the command GUEST again and again: as it is; compiled to a file that is mapped; on so many threads, while the main thread
 waits for a line on standard input, and ends a few rounds later; on so many threads for so many rounds, after a line on standard
-input; as a module that is compiled anew for each round and let go of, in turn as it is and with these names of functions in
-capitals, until a line on standard input has it print how many nanoseconds each of the two has run on the CPU; or once, for a few
-rounds, after a line on standard input. Prints a line when it has begun.
+input, and prints how many nanoseconds that has taken on the CPU; as a module that is compiled anew for each round and let go of,
+in turn as it is and with these names of functions in capitals, until a line on standard input has it print how many nanoseconds
+each of the two has run on the CPU; or once, for a few rounds, after a line on standard input. Prints a line when it has begun.
 """
 
 import ctypes
@@ -72,14 +72,27 @@ else:
 # What Wasmtime makes for its first guest is there afterwards.
 run(module, 1)
 if mode == "crowd":
-    threads, rounds = map(int, rest)
+    number, rounds = map(int, rest)
     may_go = threading.Event()
-    for _ in range(threads):
-        threading.Thread(target=lambda: may_go.wait() and run(module, rounds)).start()
+
+    def of_crowd(index):
+        may_go.wait()
+        # All do the same, and are sampled after each millisecond of their own: at the same places if they begin as one.
+        late = time.thread_time_ns() + index * 1_000_000 // number
+        while time.thread_time_ns() < late:
+            pass
+        run(module, rounds)
+
+    threads = [threading.Thread(target=of_crowd, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
     print("ready", flush=True)
     sys.stdin.readline()
+    begun = time.process_time_ns()
     may_go.set()
-    # Ends when all have ended.
+    for thread in threads:
+        thread.join()
+    print(time.process_time_ns() - begun, flush=True)
     sys.exit()
 
 print("ready", flush=True)

@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use flamewalk::profile::Statistics;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::Program;
 use crate::support::{Folded, Folder, Outcome, flamewalk};
+use crate::{Program, read_native};
 
 impl Program {
     /// Writes a line to its standard input.
@@ -32,7 +33,8 @@ impl Program {
 /// An attached flamewalk, from its first sample on.
 pub(crate) struct Attached {
     child: Child,
-    output: PathBuf,
+    folded: PathBuf,
+    native: PathBuf,
     _folder: Folder,
 }
 
@@ -45,10 +47,10 @@ impl Attached {
     /// As [`Attached::start`], with a command that has been given its surroundings.
     pub(crate) fn start_as(mut command: Command, pid: u32, arguments: &[&str]) -> Self {
         let folder = Folder::new();
-        let output = folder.path("out.folded");
-        command.arg(pid.to_string()).arg("-o").arg(&output).args(arguments);
+        let (folded, native) = (folder.path("out.folded"), folder.path("out.flamewalk"));
+        command.arg(pid.to_string()).arg("-o").arg(&folded).arg("-o").arg(&native).args(arguments);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut attached = Self { child, output, _folder: folder };
+        let mut attached = Self { child, folded, native, _folder: folder };
         if let Err(status) = wait_until_sampling(&mut attached.child) {
             panic!("flamewalk ends with {status} before it samples: {:?}", attached.child.wait_with_output());
         }
@@ -63,9 +65,15 @@ impl Attached {
 
     /// Waits until it has ended by itself, and reads what it has written.
     pub(crate) fn end(self) -> (Folded, Outcome) {
+        let (folded, _, outcome) = self.end_with_statistics();
+        (folded, outcome)
+    }
+
+    /// As [`Attached::end`], with what became of all ticks.
+    pub(crate) fn end_with_statistics(self) -> (Folded, Statistics, Outcome) {
         let outcome = Outcome::of(self.child.wait_with_output().unwrap());
         assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
-        (Folded::read(&self.output), outcome)
+        (Folded::read(&self.folded), read_native(&self.native).metadata.statistics, outcome)
     }
 }
 
