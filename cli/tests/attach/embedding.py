@@ -74,16 +74,7 @@ run(module, 1)
 if mode == "crowd":
     number, rounds = map(int, rest)
     may_go = threading.Event()
-
-    def of_crowd(index):
-        may_go.wait()
-        # All do the same, and are sampled after each millisecond of their own: at the same places if they begin as one.
-        late = time.thread_time_ns() + index * 1_000_000 // number
-        while time.thread_time_ns() < late:
-            pass
-        run(module, rounds)
-
-    threads = [threading.Thread(target=of_crowd, args=(index,)) for index in range(number)]
+    threads = [threading.Thread(target=lambda: may_go.wait() and run(module, rounds)) for _ in range(number)]
     for thread in threads:
         thread.start()
     print("ready", flush=True)
