@@ -108,12 +108,9 @@ fn shares(folded: &Folded, is_guests: impl Fn(&str) -> bool) -> BTreeMap<(String
     shares
 }
 
-/// No function's share differs by more than two points, or twice as much with another compiler's code (2.4 points were measured
-/// with sixty rounds of SQLite on 25.0.0), and what chance explains: four standard deviations of the difference of two binomial
-/// shares.
-fn check_same_shares(outside: &Folded, inside: &Folded, (guest, version): (&str, &str)) {
-    let what = format!("{guest} on {version}");
-    let by_compiler = if version == OLDER { 0.04 } else { 0.02 };
+/// No function's share differs by more than two points, and what chance explains: four standard deviations of the difference of
+/// two binomial shares.
+fn check_same_shares(outside: &Folded, inside: &Folded, what: &str) {
     let frames: BTreeSet<&str> = inside.0.iter().flat_map(|(stack, _)| stack).map(String::as_str).collect();
     let samples = |folded: &Folded| folded.total() as f64 * 1e-9 * RATE;
     let chance = 1.0 / samples(outside) + 1.0 / samples(inside);
@@ -125,7 +122,7 @@ fn check_same_shares(outside: &Folded, inside: &Folded, (guest, version): (&str,
     for function in functions {
         let (found, expected) = (share(&outside, function), share(&inside, function));
         let both = f64::midpoint(found, expected).min(1.0);
-        let allowed = by_compiler + 4.0 * (both * (1.0 - both) * chance).sqrt();
+        let allowed = 0.02 + 4.0 * (both * (1.0 - both) * chance).sqrt();
         let (name, kind) = function;
         let difference = (found - expected).abs();
         assert!(difference < allowed, "{what}: {name} has {found:.4} ({kind}), run says {expected:.4}");
@@ -168,7 +165,7 @@ fn sqlite_has_the_shares_that_run_sees() {
     assert!(names.len() > 1000, "{}", names.len());
     for version in [NEWEST, OLDER] {
         let [informed, other] = run.profiled_from_outside(version);
-        check_same_shares(&informed, &inside, ("SQLite", version));
+        check_same_shares(&informed, &inside, &format!("SQLite on {version}"));
         check_names(&other, |frame| names.contains(frame), version);
         assert!(other.share(|stack| stack.iter().any(|frame| frame == "sqlite3VdbeExec")) > 0.2);
     }
@@ -185,7 +182,7 @@ fn cpython_has_the_shares_that_run_sees_and_its_host_calls_are_named() {
     };
     for version in [NEWEST, OLDER] {
         let [informed, other] = run.profiled_from_outside(version);
-        check_same_shares(&informed, &inside, ("CPython", version));
+        check_same_shares(&informed, &inside, &format!("CPython on {version}"));
         check_names(&other, is_name, version);
         check_host_calls(&informed, version);
     }
