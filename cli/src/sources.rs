@@ -162,10 +162,10 @@ mod tests {
             }
             for package in [
                 "/rustc/8e1c9a/library/core",
-                "/root/.rustup/toolchains/stable/lib/rustlib/src/rust/library/std",
+                "/home/me/.rustup/toolchains/stable/lib/rustlib/src/rust/library/std",
                 "/rust/deps/hashbrown-0.15.2",
-                "/root/.cargo/registry/src/index.crates.io-1949cf8c/serde-1.0.0",
-                "/root/.cargo/git/checkouts/serde-6d/8e1c9a",
+                "/home/me/.cargo/registry/src/index.crates.io-1949cf8c/serde-1.0.0",
+                "/home/me/.cargo/git/checkouts/serde-6d/8e1c9a",
                 "/build/vendor/serde",
             ] {
                 for path in ["src/lib.rs", "src/parse/mod.rs"] {

@@ -74,7 +74,16 @@ run(module, 1)
 if mode == "crowd":
     number, rounds = map(int, rest)
     may_go = threading.Event()
-    threads = [threading.Thread(target=lambda: may_go.wait() and run(module, rounds)) for _ in range(number)]
+
+    def of_crowd(index):
+        may_go.wait()
+        # Who begins as one and does the same is interrupted by the scheduler and by ticks at the same places of it.
+        late = time.thread_time_ns() + index * 100_000
+        while time.thread_time_ns() < late:
+            pass
+        run(module, rounds)
+
+    threads = [threading.Thread(target=of_crowd, args=(index,)) for index in range(number)]
     for thread in threads:
         thread.start()
     print("ready", flush=True)

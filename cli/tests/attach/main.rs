@@ -235,37 +235,24 @@ fn modules_that_come_and_go_have_right_names_or_none() {
     check_share_of_first(&mut program, &folded, &statistics, is_of_first);
 }
 
-/// Two that look at the same see the same, and all of it. It once was compared with the guest's own shares: so many threads that
-/// do the same for some milliseconds each are in step with the ticks, which show only a few places of it (`profiler/docs/attach.md`).
+/// It once was that all threads were in their first round when a busy machine had no more time for them: they are sampled
+/// until all have done the same, and have seen so much of it that cold memory and caches do not matter.
 #[test]
 fn two_hundred_threads_and_two_attachers() {
-    let mut program = embedding(NEWEST, &["crowd", "200", "10"]);
+    let mut program = embedding(NEWEST, &["crowd", "200", "40"]);
     let attached = [(); 2].map(|()| Attached::start(program.id(), &[]));
     program.go();
     let taken: f64 = program.line().trim().parse().unwrap();
-    let [one, other] = attached.map(|attached| {
+    for attached in attached {
         let (folded, statistics, outcome) = attached.end_with_statistics();
         assert!(outcome.stderr.contains("has ended while it was sampled"), "{}", outcome.stderr);
-        let names: BTreeSet<&str> =
-            folded.0.iter().flat_map(|(stack, _)| stack).map(String::as_str).collect();
-        assert!(names.iter().all(|name| is_of_guest(name)), "{names:?}");
-        // All but what each thread has done since its last tick; a busy machine may leave no time to empty rings.
-        let lost = statistics.total_lost().weight as f64;
+        check_shares(&folded, 997.0, "crowd");
+        // All of what the program has taken, but for what each thread has done on each processor since its last tick, at the end
+        // and each time that more of the stack came to be copied. Switching threads counts for one of the kernel's clocks only.
         let told = statistics.ticks.weight as f64;
-        println!("{:.3} s of {:.3} s were sampled, {:.3} s lost", told / 1e9, taken / 1e9, lost / 1e9);
-        assert!(told > 0.7 * taken && told < 1.1 * taken, "{told} of {taken} ns");
-        assert!(lost < 0.5 * told, "{statistics:?}");
-        (folded, lost)
-    });
-    for (name, _) in KNOWN_ANSWER {
-        let [of_one, of_other] = [&one.0, &other.0]
-            .map(|folded| folded.share(|stack| stack.last().is_some_and(|frame| frame == name)));
-        assert!(of_one > 0.0 && of_other > 0.0, "{name} is not seen");
-        let samples = one.0.total().min(other.0.total()) as f64 * 1e-9 * 997.0;
-        // What one has lost the other may have, and four standard deviations of a difference at most.
-        let may_differ = (one.1 + other.1) / (one.0.total() + other.0.total()) as f64;
-        let tolerance = 0.02 + may_differ + 4.0 * (0.5 / samples).sqrt();
-        assert!((of_one - of_other).abs() < tolerance, "{name} has {of_one:.3} and {of_other:.3}");
+        let untold = 200.0 * f64::from(refusals::cpus()) * 3.0 * 1e9 / 997.0;
+        println!("{:.3} of {:.3} s are told of", told / 1e9, taken / 1e9);
+        assert!(told > taken - untold && told < 1.05 * taken, "{told} of {taken} ns");
     }
 }
 

@@ -15,8 +15,10 @@ use crate::running::Attached;
 use crate::support::{Folded, Folder, Outcome, flamewalk_run};
 use crate::{NEWEST, Program};
 
-/// A version whose C library has unwind information only in part.
-const OLDER: &str = "25.0.0";
+/// Versions whose C library has unwind information only in part. The machine code of the second one is another: there
+/// `sqlite3VdbeExec` has 16 to 18 % of SQLite's time at each rate, and 14 % in later versions, so that shares are not compared.
+const OLDER: &str = "36.0.0";
+const OLDEST: &str = "25.0.0";
 const RATE: f64 = 1999.0;
 /// Frames of CPython fill the 32 KiB that are copied otherwise.
 const WHOLE_STACK: [&str; 2] = ["--stack-bytes", "64512"];
@@ -163,9 +165,11 @@ fn sqlite_has_the_shares_that_run_sees() {
     let inside = run.profiled_by_run();
     let names = names(&run.guest);
     assert!(names.len() > 1000, "{}", names.len());
-    for version in [NEWEST, OLDER] {
+    for version in [NEWEST, OLDER, OLDEST] {
         let [informed, other] = run.profiled_from_outside(version);
-        check_same_shares(&informed, &inside, &format!("SQLite on {version}"));
+        if version != OLDEST {
+            check_same_shares(&informed, &inside, &format!("SQLite on {version}"));
+        }
         check_names(&other, |frame| names.contains(frame), version);
         assert!(other.share(|stack| stack.iter().any(|frame| frame == "sqlite3VdbeExec")) > 0.2);
     }
@@ -180,9 +184,11 @@ fn cpython_has_the_shares_that_run_sees_and_its_host_calls_are_named() {
         let index = frame.strip_prefix("wasm-function[").and_then(|rest| rest.strip_suffix(']'));
         frame == "_start" || index.is_some_and(|index| index.parse::<u32>().is_ok())
     };
-    for version in [NEWEST, OLDER] {
+    for version in [NEWEST, OLDER, OLDEST] {
         let [informed, other] = run.profiled_from_outside(version);
-        check_same_shares(&informed, &inside, &format!("CPython on {version}"));
+        if version != OLDEST {
+            check_same_shares(&informed, &inside, &format!("CPython on {version}"));
+        }
         check_names(&other, is_name, version);
         check_host_calls(&informed, version);
     }
