@@ -17,9 +17,7 @@ const ROUNDS: u32 = 9_000;
 fn measure(event: &str, rate: u32, rounds: u32, least: u64, time: impl Fn() -> f64) {
     let guest = KnownAnswer::compile();
     let profiler = Profiler::new(options(event, rate)).unwrap();
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     profiler.start().unwrap();
     // The first entry makes the thread known, and starts its clock.
     run.call(&mut store, 0).unwrap();

@@ -96,9 +96,7 @@ fn pauses_are_left_out_and_nothing_else() {
     let guest = KnownAnswer::compile();
     for (event, signal) in WAYS {
         let profiler = Profiler::new(options_by(event, signal, 997)).unwrap();
-        guest.register(&profiler);
-        let (mut store, run) = guest.instantiate(|| {});
-        profiler.attach(&mut store).unwrap();
+        let (mut store, run) = guest.attached_to(&profiler);
         profiler.attach_thread().unwrap();
         let start = Instant::now();
         let clock = || if event == "wall" { start.elapsed().as_secs_f64() } else { thread_cpu_time() };
@@ -150,9 +148,7 @@ fn no_weight_is_lost_when_the_rate_changes() {
     let guest = KnownAnswer::compile();
     for (event, signal) in WAYS {
         let profiler = Profiler::new(options_by(event, signal, RATES[0])).unwrap();
-        guest.register(&profiler);
-        let (mut store, run) = guest.instantiate(|| {});
-        profiler.attach(&mut store).unwrap();
+        let (mut store, run) = guest.attached_to(&profiler);
         profiler.attach_thread().unwrap();
         let start = Instant::now();
         let clock = || if event == "wall" { start.elapsed().as_secs_f64() } else { thread_cpu_time() };
@@ -187,9 +183,7 @@ fn a_rate_takes_effect_while_the_guest_runs() {
     let guest = KnownAnswer::compile();
     for event in ["cpu", "wall"] {
         let profiler = Profiler::new(options(event, 97)).unwrap();
-        guest.register(&profiler);
-        let (mut store, run) = guest.instantiate(|| {});
-        profiler.attach(&mut store).unwrap();
+        let (mut store, run) = guest.attached_to(&profiler);
         profiler.attach_thread().unwrap();
         profiler.start().unwrap();
         let mut ticks = |rate| {
@@ -353,9 +347,7 @@ fn the_signal_can_be_chosen() {
     let guest = KnownAnswer::compile();
     for signal in [Signal::SIGUSR1, Signal::SIGURG, Signal::SIGALRM, Signal::SIGTRAP] {
         let profiler = Profiler::new(options_by("cpu", signal, 4_999)).unwrap();
-        guest.register(&profiler);
-        let (mut store, run) = guest.instantiate(|| {});
-        profiler.attach(&mut store).unwrap();
+        let (mut store, run) = guest.attached_to(&profiler);
         profiler.start().unwrap();
         run.call(&mut store, 100).unwrap();
         assert!(stop(&profiler).total().samples > 0, "{signal}");

@@ -80,9 +80,7 @@ fn it_can_be_started_again() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
     let profiler = Profiler::new(options("cpu", 4_999)).unwrap();
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     let mut totals = Vec::new();
     for rounds in [400, 100, 200] {
         profiler.start().unwrap();

@@ -264,9 +264,7 @@ fn taken_profiles_follow_each_other() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
     let profiler = Arc::new(Profiler::new(options("cpu", 4_999)).unwrap());
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     assert!(matches!(profiler.take(Metadata::default()), Err(Error::NotRunning)));
     profiler.start().unwrap();
     let mut taken = Vec::new();

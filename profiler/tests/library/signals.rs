@@ -117,9 +117,7 @@ fn a_handler_that_came_later_stays() {
 
     // Once it is gone, ours is installed again, and sampling goes on.
     install(SIGNAL, &action(SigHandler::SigDfl));
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     profiler.start().unwrap();
     run.call(&mut store, 100).unwrap();
     assert!(stop(&profiler).total().samples > 0);
@@ -137,9 +135,7 @@ fn a_tick_that_is_on_its_way_is_discarded() {
         let mut options = options(event, 4_999);
         options.signal = signal;
         let profiler = Profiler::new(options).unwrap();
-        guest.register(&profiler);
-        let (mut store, run) = guest.instantiate(|| {});
-        profiler.attach(&mut store).unwrap();
+        let (mut store, run) = guest.attached_to(&profiler);
         profiler.start().unwrap();
         let (blocked, is_blocked) = mpsc::channel();
         let (gone, is_gone) = mpsc::channel::<()>();
@@ -169,9 +165,7 @@ fn a_breakpoint_ends_the_process_as_it_would_without_a_profiler() {
     let mut options = options("cpu", 4_999);
     options.signal = Signal::SIGTRAP;
     let profiler = Profiler::new(options).unwrap();
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     profiler.start().unwrap();
     run.call(&mut store, 100).unwrap();
     // SAFETY: the child makes system calls and ends.

@@ -18,9 +18,7 @@ fn sums_agree_for_every_event() {
     let mut sampled = Vec::new();
     for event in Event::names() {
         let profiler = Profiler::new(options(event, 4_999)).unwrap();
-        guest.register(&profiler);
-        let (mut store, run) = guest.instantiate(|| {});
-        profiler.attach(&mut store).unwrap();
+        let (mut store, run) = guest.attached_to(&profiler);
         match profiler.start() {
             Ok(()) => {}
             // No such counter on this machine, or not for us.
@@ -46,9 +44,7 @@ fn what_does_not_fit_into_the_ring_is_counted() {
     options.ring_words = 256;
     options.collector.drain_interval = Some(Duration::from_secs(3_600));
     let profiler = Profiler::new(options).unwrap();
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     profiler.start().unwrap();
     run.call(&mut store, 1_000).unwrap();
     let profile = stop(&profiler);
@@ -95,9 +91,7 @@ fn stacks_that_no_memory_is_left_for_are_merged() {
     let mut options = options("cpu", 4_999);
     options.collector.max_stack_bytes = 10_000;
     let profiler = Profiler::new(options).unwrap();
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     profiler.start().unwrap();
     run.call(&mut store, 500).unwrap();
     let profile = stop(&profiler);
@@ -213,9 +207,7 @@ fn statistics_say_what_the_profiler_takes() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
     let profiler = Profiler::new(options("cpu", 4_999)).unwrap();
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     profiler.start().unwrap();
     run.call(&mut store, 100).unwrap();
     let first = profiler.statistics().unwrap();

@@ -55,6 +55,14 @@ impl KnownAnswer {
         run.call(&mut store, rounds).unwrap()
     }
 
+    /// Registers the guest, and attaches a store that has it.
+    pub(crate) fn attached_to(&self, profiler: &Profiler) -> (Store<()>, TypedFunc<u32, u64>) {
+        self.register(profiler);
+        let (mut store, run) = self.instantiate(|| {});
+        profiler.attach(&mut store).unwrap();
+        (store, run)
+    }
+
     /// Has this process checked, for which a profiler compiles: that cannot be done in a child. It once was that the first test to
     /// fork had to come after another one.
     pub(crate) fn check(&self) {

@@ -36,9 +36,7 @@ fn a_window_samples_by_itself_and_stops_again() {
     let _alone = alone();
     let guest = KnownAnswer::compile();
     let profiler = Profiler::new(options("cpu", 97)).unwrap();
-    guest.register(&profiler);
-    let (mut store, run) = guest.instantiate(|| {});
-    profiler.attach(&mut store).unwrap();
+    let (mut store, run) = guest.attached_to(&profiler);
     let window = profiler.window(Some(RATE)).unwrap();
     assert!(!profiler.is_running() && !profiler.is_paused());
     assert!(matches!(profiler.snapshot(Metadata::default()), Err(Error::NotRunning)));
