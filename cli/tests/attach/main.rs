@@ -29,7 +29,7 @@ use std::process::{Child, Command, Stdio};
 use flamewalk::profile::{Profile, Statistics, native};
 use flamewalk_guests::{Guest, python_wasmtime};
 use flamewalk_guests::{HOST_CALL_SHARE, KNOWN_ANSWER};
-use lifecycle::{check_share_of_first, cpu_ticks};
+use lifecycle::{check_share_of_first, cpu_ticks, stolen};
 use running::Attached;
 use support::{Folded, Folder, Outcome, flamewalk};
 
@@ -241,18 +241,20 @@ fn modules_that_come_and_go_have_right_names_or_none() {
 fn two_hundred_threads_and_two_attachers() {
     let mut program = embedding(NEWEST, &["crowd", "200", "40"]);
     let attached = [(); 2].map(|()| Attached::start(program.id(), &[]));
+    let stolen_before = stolen();
     program.go();
     let taken: f64 = program.line().trim().parse().unwrap();
+    let stolen = (stolen() - stolen_before) as f64;
     for attached in attached {
         let (folded, statistics, outcome) = attached.end_with_statistics();
         assert!(outcome.stderr.contains("has ended while it was sampled"), "{}", outcome.stderr);
         check_shares(&folded, 997.0, "crowd");
         // All of what the program has taken, but for what each thread has done on each processor since its last tick, at the end
-        // and each time that more of the stack came to be copied. Switching threads counts for one of the kernel's clocks only.
+        // and each time that more of the stack came to be copied. Switching threads counts more for events.
         let told = statistics.ticks.weight as f64;
         let untold = 200.0 * f64::from(refusals::cpus()) * 3.0 * 1e9 / 997.0;
         println!("{:.3} of {:.3} s are told of", told / 1e9, taken / 1e9);
-        assert!(told > taken - untold && told < 1.05 * taken, "{told} of {taken} ns");
+        assert!(told > taken - untold && told < 1.05 * taken + stolen, "{told} of {taken} ns");
     }
 }
 

@@ -7,7 +7,7 @@ use flamewalk::profile::FrameKind;
 use flamewalk::{Error, Guest as Registered, Profiler, StoreHook};
 use wasmtime::{Caller, Engine, Func, Instance, Linker, Module, Store};
 
-use crate::support::{KnownAnswer, alone, kinds, options, share, stop};
+use crate::support::{KnownAnswer, alone, check_losses_of_nested, kinds, options, share, stop};
 
 /// Runs the guest with whatever `attach` does around it.
 fn profile_with(attach: impl FnOnce(&Profiler, &mut Store<()>, &mut dyn FnMut(&mut Store<()>))) {
@@ -96,7 +96,7 @@ fn back_and_forth(attach: impl FnOnce(&Profiler, &mut Store<()>) -> Option<Store
     drop(hook);
     let profile = stop(&profiler);
 
-    assert_eq!(profile.metadata.statistics.total_lost().samples, 0, "{:?}", profile.metadata.statistics);
+    check_losses_of_nested(&profile, LEVELS.unsigned_abs().into());
     // Every level spins for the same time.
     for level in 0..=LEVELS {
         let mut expected = vec!["outer"];

@@ -12,7 +12,9 @@ use flamewalk::profile::Resources;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, SysconfVar, Uid, setgid, setuid, sysconf};
 
-use crate::support::{KnownAnswer, alone, in_child, options, share, stop, switching_time, thread_cpu_time};
+use crate::support::{
+    KnownAnswer, alone, clock_of, in_child, options, share, stop, switching_time, thread_cpu_time,
+};
 
 const EVENTS: [&str; 3] = ["cpu", "cpu-timer", "wall"];
 
@@ -304,17 +306,14 @@ fn totals_are_exact_for_each_thread() {
                 let (mut store, run) = guest.instantiate(|| {});
                 profiler.attach(&mut store).unwrap();
                 // The first entry makes the thread known, and starts its clock.
-                let switching = switching_time();
-                let around = thread_cpu_time();
+                let (clock, switching) = (clock_of(event), switching_time(event));
+                let around = clock();
                 run.call(&mut store, 0).unwrap();
-                let within = thread_cpu_time();
+                let within = clock();
                 run.call(&mut store, rounds).unwrap();
-                let after = thread_cpu_time();
-                (
-                    nix::unistd::gettid().as_raw().unsigned_abs(),
-                    after - within,
-                    after - around + switching_time() - switching,
-                )
+                let after = clock();
+                let switching = switching_time(event) - switching;
+                (nix::unistd::gettid().as_raw().unsigned_abs(), after - within, after - around + switching)
             };
             let threads = [900, 300, 600, 100].map(|rounds| scope.spawn(move || work(rounds)));
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -328,10 +327,9 @@ fn totals_are_exact_for_each_thread() {
             let samples = profile.samples().filter(|sample| sample.origin.thread == Some(*thread));
             let counted = samples.map(|sample| sample.tally.weight).sum::<u64>() as f64 / 1e9;
             println!("{event}, thread {id}: {counted:.4} of {least:.4} to {most:.4} s");
-            // One tick: the longest period, or the kernel's (at least 100 Hz); and half a percent by which its clocks
-            // differ.
+            // One tick: the longest period, or the kernel's (at least 100 Hz).
             let tick = if event == "cpu" { 1.65 / 997.0 } else { 0.010 };
-            let range = least * 0.995 - tick - outside..=most * 1.005;
+            let range = least - tick - outside..=most;
             assert!(range.contains(&counted), "{event}, thread {id}: {counted}, not in {range:?}");
         }
     }
