@@ -1,4 +1,5 @@
-//! Where an output goes: to a file, which is replaced by one that is whole or left as it is, or to what is no file.
+//! Where an output goes: to a file, which is replaced by one that is whole or left as it is where another file can take its
+//! place, or to what is no file.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Seek, Write};
@@ -37,7 +38,8 @@ impl Destination {
         }
     }
 
-    /// Writes to it what `write` writes. If that fails, a file is as it was.
+    /// Writes to it what `write` writes. If that fails, a file is as it was. (One that nothing can take the place of is not if
+    /// there is no room for what was written.)
     pub(crate) fn write<E: From<io::Error>>(
         &self,
         write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
@@ -77,14 +79,16 @@ fn replace(present: &File, path: &Path, new: NamedTempFile) -> io::Result<()> {
     let metadata = present.metadata()?;
     let made_alike = fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid()))
         .and_then(|()| new.as_file().set_permissions(metadata.permissions()));
+    let has_one_name = metadata.nlink() == 1;
     let mut new = match made_alike {
-        Err(_) => new,
-        Ok(()) => match new.persist(path) {
+        Ok(()) if has_one_name => match new.persist(path) {
             Ok(_) => return Ok(()),
             Err(failed) => failed.file,
         },
+        _ => new,
     };
-    // It belongs to somebody else, is mounted where it is, or is in a folder that cannot be changed: it gets the content.
+    // It belongs to somebody else, has other names, is mounted where it is, or is in a folder that cannot be changed: it gets the
+    // content.
     present.set_len(0)?;
     new.rewind()?;
     io::copy(&mut new, &mut &*present).map(drop)

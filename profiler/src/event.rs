@@ -11,8 +11,8 @@ use perf_event_open::event::sw::Software;
 #[non_exhaustive]
 pub enum Event {
     /// Time that the thread spends on a processor. Uses the perf event `cpu-clock`; where the kernel refuses
-    /// that, a timer on the thread's CPU time, whose rate is bounded by the kernel's own tick. So it is for single threads for
-    /// which there are no files or no memory to be locked left.
+    /// that, a timer on the thread's CPU time, whose rate is bounded by the kernel's own tick. A
+    /// single thread has that timer, too, if there is no file or no memory that can be locked left for its perf event.
     #[default]
     Cpu,
     /// Time on a processor, always by the timer.

@@ -138,7 +138,7 @@ impl Profiler {
     ///
     /// [`Error::Store`] if the store does not let the instance be made; [`Error::Unexpected`] or [`Error::Code`]
     /// if the engine is not one whose stacks can be walked, which is checked when an engine is not among the four that were
-    /// used last; [`Error::Forked`].
+    /// used last and that the profiler keeps for that; [`Error::Forked`].
     pub fn attach<T: 'static>(&self, store: &mut Store<T>) -> Result<StoreLabels, Error> {
         let hook = Arc::new(self.hook(&mut *store)?);
         let labels = StoreLabels::of(&hook);

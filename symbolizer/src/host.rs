@@ -178,6 +178,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it is no file of at most {} GiB", LARGEST >> 30)));
     }
     let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(metadata.len()).map_err(io::Error::other)?)?;
     file.take(LARGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

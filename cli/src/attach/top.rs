@@ -104,14 +104,25 @@ fn is_ended_by_user() -> io::Result<bool> {
     }
 }
 
-/// Whether a key that ends the view is among those that were pressed. Keys such as the arrows are sent as an Escape with
-/// something behind.
-fn is_end(keys: &[u8]) -> bool {
+/// Whether a key that ends the view is among those that were pressed: q, Escape or Ctrl-C. Keys such as the arrows are sent as
+/// an Escape with something behind: `[`, parameters and a letter; `O` and a letter; or, with Alt, another key.
+fn is_end(mut keys: &[u8]) -> bool {
     const ESCAPE: u8 = 0x1b;
     const CONTROL_C: u8 = 0x03;
-    match keys {
-        [ESCAPE, sequence @ ..] => sequence.is_empty(),
-        keys => keys.contains(&b'q') || keys.contains(&CONTROL_C),
+    loop {
+        keys = match keys {
+            [] => return false,
+            [b'q' | CONTROL_C, ..] | [ESCAPE] => return true,
+            [ESCAPE, b'[', rest @ ..] => {
+                let is_parameter = |byte: &u8| (0x20..=0x3f).contains(byte);
+                let letter = rest.iter().position(|byte| !is_parameter(byte)).unwrap_or(rest.len());
+                match &rest[letter..] {
+                    [CONTROL_C, ..] => return true,
+                    others => others.get(1..).unwrap_or_default(),
+                }
+            }
+            [ESCAPE, b'O', _, rest @ ..] | [_, rest @ ..] => rest,
+        }
     }
 }
 
@@ -146,4 +157,32 @@ fn draw(text: &str) -> io::Result<()> {
     }
     queue!(stdout, screen::Clear(ClearType::FromCursorDown))?;
     stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_end;
+
+    /// Several keys are read as one if they were pressed while the view was made. It once was that what came after an arrow, as
+    /// a wheel sends them, was not looked at.
+    #[test]
+    fn keys_that_end_the_view_do_among_others() {
+        for keys in [
+            "q",
+            "\x03",
+            "\x1b",
+            "xq",
+            "\x1b[A\x03",
+            "\x1b[1;5Bq",
+            "\x1bOP\x1b",
+            "\x1b[\x03",
+            "\x1b\x1b",
+            "ab\x1b",
+        ] {
+            assert!(is_end(keys.as_bytes()), "{keys:?}");
+        }
+        for keys in ["", "x", "\x1b[A", "\x1b[A\x1b[B", "\x1bOP", "\x1b[1;5", "\x1bx", "\x1b["] {
+            assert!(!is_end(keys.as_bytes()), "{keys:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
     changing.py fork     waits for a line, forks, and prints the child's number; the child loads another guest, and runs both
     changing.py unload   loads a guest, runs it, drops module, store and engine, and goes on with another one, for ever; after a
                          line, prints how many nanoseconds each of the two has run on the CPU
+    changing.py exec     runs a guest until there is a line, and then becomes another program, which runs for ever
 
 Prints a line when it has begun.
 """
@@ -98,6 +99,15 @@ def unload():
     print(*taken, flush=True)
 
 
+def exec_other():
+    engine = Engine()
+    first = instantiate(engine, Module(engine, FIRST_GUEST))
+    print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        first(1000)
+    os.execvp("sh", ["sh", "-c", "while :; do :; done"])
+
+
 def loop():
     engine = Engine()
     first = instantiate(engine, Module(engine, FIRST_GUEST))
@@ -125,4 +135,4 @@ def unknown():
         call(run_first)
 
 
-{"fork": fork, "unload": unload, "unknown": unknown, "loop": loop}[sys.argv[1]]()
+{"fork": fork, "unload": unload, "unknown": unknown, "loop": loop, "exec": exec_other}[sys.argv[1]]()

@@ -132,9 +132,9 @@ impl Measured {
         rounds
     }
 
-    /// How often `work` has to be done for a turn's time, by what it takes to do it so often.
+    /// How often `work` has to be done for a turn's time, by what it takes on the CPU to do it so often.
     fn amount(&mut self, work: &str, often: f64) -> f64 {
-        let nanoseconds = self.turn(ALONE, &format!("{work}{often:.0}"))[0];
+        let nanoseconds = self.turn(ALONE, &format!("{work}{often:.0}"))[1];
         (often * self.seconds * 1e9 / nanoseconds as f64).max(1.0)
     }
 

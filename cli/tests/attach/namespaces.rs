@@ -1,23 +1,12 @@
 //! A program in namespaces of its own, as in a container: its files are not those that have their names outside.
 
 use std::path::Path;
-use std::process::Command;
 
 use flamewalk_guests::python_wasmtime;
 
 use crate::running::Attached;
-use crate::support::Folder;
+use crate::support::{Folder, unshare};
 use crate::{NEWEST, Program, check_shares, guest};
-
-/// `unshare`, with the rights that it takes to mount: an ordinary user has them in a user namespace only.
-pub(crate) fn unshare(options: &[&str]) -> Command {
-    let mut command = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    command.arg("--mount").args(options);
-    command
-}
 
 /// The precompiled guest and Wasmtime's library lie where nothing is outside, and the process has other numbers inside.
 #[test]

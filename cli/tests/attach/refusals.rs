@@ -14,9 +14,8 @@ use libc::{
 };
 use nix::sys::resource::{Resource, setrlimit};
 
-use crate::namespaces::unshare;
 use crate::running::wait_until_sampling;
-use crate::support::{Folder, flamewalk};
+use crate::support::{Folder, flamewalk, unshare};
 use crate::{NEWEST, Program, components, damaged, embedding};
 
 /// A user that nothing else runs as: what it may lock is its own.
@@ -157,7 +156,7 @@ fn every_refusal_of_the_table() {
     }
 
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() as u32;
-    let needed = [("PID", pid), ("T", threads), ("N", 2 * threads * cpus() + 64)];
+    let needed = [("PID", pid), ("T", threads), ("N", (2 * threads + 1) * cpus() + 64)];
     table.check("N files have to be open", &needed, &too_few_files(pid));
 
     of_a_user_without_rights(&mut table);

@@ -8,7 +8,7 @@ use flamewalk::profile::Statistics;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Folded, Folder, Outcome, flamewalk};
+use crate::support::{Folded, Folder, Outcome, cpu_ticks, flamewalk};
 use crate::{Program, read_native};
 
 impl Program {
@@ -27,6 +27,19 @@ impl Program {
         let mut line = String::new();
         BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         line
+    }
+
+    /// CPU time that it has taken, in the kernel's ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        cpu_ticks(self.id())
+    }
+
+    /// Waits until it has taken so much more.
+    pub(crate) fn wait_for_cpu_ticks(&self, ticks: u64) {
+        let until = self.cpu_ticks() + ticks;
+        while self.cpu_ticks() < until {
+            std::thread::yield_now();
+        }
     }
 }
 

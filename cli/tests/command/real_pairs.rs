@@ -6,7 +6,8 @@
 //!
 //! decides, in about ten minutes on a quiet machine; the default number of pairs suits CI, and only shows that it works.
 //! What is printed are counts with the exact interval of Clopper and Pearson for the proportion. What is asserted is that
-//! the counts do not contradict the promise: chance makes each of them do so once in 100,000 times.
+//! the counts do not contradict the promise: chance makes each of them do so once in 100,000 times. It is a promise about what
+//! the program does, and not about a hypervisor that runs something else instead: pairs of which it took time are not judged.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use serde_json::Value;
 
 use crate::comparing::{diff, guest};
 use crate::finish;
-use crate::support::{Folder, flamewalk_run};
+use crate::support::{Folder, flamewalk_run, stolen};
 
 /// What is promised: at most this share of comparisons say something wrong, or miss a change of [`POINTS`].
 const ERROR_RATE: f64 = 0.05;
@@ -24,6 +25,9 @@ const POINTS: f64 = 0.03;
 const STEPS: [u32; 10] = [10_800, 4_320, 5_400, 4_680, 3_600, 2_880, 1_800, 1_440, 720, 360];
 /// Some more than a second, for 10,000 samples.
 const ROUNDS: u32 = 19_000;
+
+/// How often a pair is recorded until the hypervisor takes nothing of it.
+const TRIES: usize = 3;
 
 /// Functions that are slowed down, each in a build of its own: one that takes 12 % and the one that takes 30 %, whose noise
 /// is the largest.
@@ -53,12 +57,16 @@ fn real_pairs_are_judged_as_promised() {
     let base = guest(&folder, "base.wat", &STEPS, ROUNDS);
     let slow =
         SLOWED.map(|function| guest(&folder, &format!("slow_{function}.wat"), &slowed(function), ROUNDS));
-    let (mut false_alarms, mut samples) = (0, 0);
+    let (mut judged_pairs, mut false_alarms, mut samples) = (0, 0, 0);
     let mut found = SLOWED.map(|_| Found::default());
     for _ in 0..pairs {
         // Two at a time, so that they disturb each other as the machine's other work does.
-        record(&folder, [("a", &base), ("b", &base)]);
-        record(&folder, [("slow 0", &slow[0]), ("slow 1", &slow[1])]);
+        let are_undisturbed = record(&folder, [("a", &base), ("b", &base)])
+            && record(&folder, [("slow 0", &slow[0]), ("slow 1", &slow[1])]);
+        if !are_undisturbed {
+            continue;
+        }
+        judged_pairs += 1;
         let same = compare(&folder, "b");
         false_alarms += u32::from(is_significant(&same));
         samples += same["base"]["samples"].as_u64().unwrap();
@@ -71,7 +79,15 @@ fn real_pairs_are_judged_as_promised() {
             found.truth_outside += u32::from(!(low..=high).contains(&POINTS));
         }
     }
-    eprintln!("{pairs} pairs of about {} samples a side", samples / u64::from(pairs));
+    if judged_pairs == 0 {
+        eprintln!("NOT RUN: the hypervisor took time of each of {pairs} pairs");
+        return;
+    }
+    eprintln!(
+        "{judged_pairs} of {pairs} pairs, of about {} samples a side",
+        samples / u64::from(judged_pairs)
+    );
+    let pairs = judged_pairs;
     let mut judged = vec![("false alarms".to_owned(), false_alarms)];
     for (function, Found { missed, truth_outside }) in SLOWED.into_iter().zip(&found) {
         let share = 100 * STEPS[function] / STEPS.iter().sum::<u32>();
@@ -89,7 +105,16 @@ fn real_pairs_are_judged_as_promised() {
     }
 }
 
-fn record(folder: &Folder, runs: [(&str, &Path); 2]) {
+/// Records two runs; `false` if the hypervisor took time each time that it was tried.
+fn record(folder: &Folder, runs: [(&str, &Path); 2]) -> bool {
+    (0..TRIES).any(|_| {
+        let before = stolen();
+        record_once(folder, runs);
+        stolen() == before
+    })
+}
+
+fn record_once(folder: &Folder, runs: [(&str, &Path); 2]) {
     std::thread::scope(|scope| {
         for (name, guest) in runs {
             let path = folder.path(name).with_extension("flamewalk");

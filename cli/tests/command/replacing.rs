@@ -12,7 +12,7 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::finish;
 use crate::reading::write_profile;
-use crate::support::{Folded, Folder, end_of, flamewalk, flamewalk_run};
+use crate::support::{Folded, Folder, end_of, flamewalk, flamewalk_run, unshare};
 
 fn names(folder: &Folder) -> Vec<String> {
     let entries = fs::read_dir(folder.path("")).unwrap();
@@ -151,14 +151,32 @@ fn a_file_that_nothing_can_take_the_place_of_is_written_to() {
     report(&input, &expected);
     fs::write(&output, "old\n".repeat(10_000)).unwrap();
     let node = fs::metadata(&output).unwrap().ino();
-    let mut command = Command::new("unshare");
     let mounted = "mount --bind \"$1\" \"$1\" && exec \"$0\" report -q \"$2\" -o \"$1\"";
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", mounted]);
+    let mut command = unshare(&["sh", "-c", mounted]);
     command.arg(env!("CARGO_BIN_EXE_flamewalk")).arg(&output).arg(&input);
     let outcome = finish(&mut command);
     assert_eq!(outcome.status, Some(0), "{outcome:?}");
     assert_eq!((read(&output), fs::metadata(&output).unwrap().ino()), (read(&expected), node));
     assert_eq!(names(&folder), ["expected.folded", "made.flamewalk", "out.folded"]);
+}
+
+/// It once was that the other names kept what was there before.
+#[test]
+fn a_file_with_two_names_has_both_afterwards() {
+    let folder = Folder::new();
+    let (input, output, other, expected) = (
+        folder.path("made.flamewalk"),
+        folder.path("out.folded"),
+        folder.path("other.folded"),
+        folder.path("expected.folded"),
+    );
+    write_profile(&input);
+    report(&input, &expected);
+    fs::write(&output, "old\n".repeat(10_000)).unwrap();
+    fs::hard_link(&output, &other).unwrap();
+    report(&input, &output);
+    assert_eq!((read(&output), read(&other)), (read(&expected), read(&expected)));
+    assert_eq!(names(&folder), ["expected.folded", "made.flamewalk", "other.folded", "out.folded"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::finish;
-use crate::support::{Folded, Folder, Outcome, flamewalk_run};
+use crate::support::{Folded, Folder, Outcome, cpu_ticks, flamewalk_run};
 
 /// A run of `exits`: what it left, the profile and the flame graph.
 fn run_exits(arguments: &[&str]) -> (Outcome, Folded, String) {
@@ -128,12 +128,4 @@ pub(crate) fn wait_until_working(child: &mut Child) {
         assert_eq!(child.try_wait().unwrap(), None);
         std::thread::yield_now();
     }
-}
-
-/// CPU time of a process in the kernel's ticks of 10 ms.
-fn cpu_ticks(process: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    // The second field, the name in parentheses, is the only one that can hold spaces.
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

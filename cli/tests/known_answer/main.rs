@@ -20,7 +20,7 @@ use std::process::Stdio;
 use flamewalk_guests::{Guest, HOST_CALL_SHARE, KNOWN_ANSWER};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use support::{Folded, Folder, Outcome, flamewalk_run};
+use support::{Folded, Folder, Outcome, flamewalk_run, stolen};
 
 /// Rates, and how many samples are taken.
 const RATES: [(u32, u64); 3] = [(97, 9_700), (997, 10_000), (4_999, 20_000)];
@@ -36,9 +36,10 @@ fn on_cpu_time() {
         let shares = known(|(name, truth)| {
             (name, truth / (1.0 - HOST_CALL_SHARE), measured.function(name) / of_guest)
         });
-        measured.check(&shares, 0.02);
+        let allowed = 0.02 + measured.stolen_share();
+        measured.check(&shares, allowed);
         let waiting = measured.waiting.share();
-        measured.check(&[measured.host_call_share()], 0.02 + waiting / (1.0 - waiting));
+        measured.check(&[measured.host_call_share()], allowed + waiting / (1.0 - waiting));
     }
 }
 
@@ -47,7 +48,7 @@ fn on_wall_clock_time() {
     for (rate, samples) in RATES {
         let measured = Measured::take("wall", rate, samples);
         let shares = known(|(name, truth)| (name, truth, measured.function(name)));
-        let allowed = 0.02 + measured.waiting.share();
+        let allowed = 0.02 + measured.waiting.share() + measured.stolen_share();
         measured.check(&shares, allowed);
         measured.check(&[measured.host_call_share()], allowed);
         let ratio = measured.profile.total() as f64 / measured.elapsed as f64;
@@ -70,6 +71,8 @@ struct Measured {
     /// Nanoseconds by the guest's own clock, around all of its work but for a few calls before and after.
     elapsed: u64,
     waiting: Waiting,
+    /// Nanoseconds that the hypervisor took meanwhile: they, too, may all fall on one function.
+    stolen: u64,
 }
 
 impl Measured {
@@ -88,6 +91,10 @@ impl Measured {
         ("the host call", HOST_CALL_SHARE, self.host_call())
     }
 
+    fn stolen_share(&self) -> f64 {
+        self.stolen as f64 / self.elapsed as f64
+    }
+
     fn check(&self, shares: &[Share], allowed: f64) {
         let summary = format!("{}, {} samples, {allowed:.3} allowed: {shares:.4?}", self.what, self.samples);
         println!("{summary}");
@@ -99,8 +106,14 @@ impl Measured {
     /// Profiles the guest until there are as many samples.
     fn take(event: &str, rate: u32, samples: u64) -> Self {
         let what = format!("{rate} Hz of {event}");
-        let mut all =
-            Self { what, profile: Folded(Vec::new()), samples: 0, elapsed: 0, waiting: Waiting::default() };
+        let mut all = Self {
+            what,
+            profile: Folded(Vec::new()),
+            samples: 0,
+            elapsed: 0,
+            waiting: Waiting::default(),
+            stolen: 0,
+        };
         let mut rounds_done = 0;
         while all.samples < samples {
             let missing = samples - all.samples;
@@ -121,12 +134,14 @@ impl Measured {
         let mut command = flamewalk_run();
         command.args(["--event", event, "--freq", &rate.to_string(), "-o"]).arg(&folded).arg("-o").arg(&svg);
         command.arg(Guest::KnownAnswer.path()).args(["--rounds", &rounds.to_string()]);
+        let stolen_before = stolen();
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let id = child.id();
         // Left as it is when it has ended, to be asked how it fared. What it prints fits into the pipes.
         waitid(Id::Pid(Pid::from_raw(id.cast_signed())), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
             .unwrap();
         self.waiting.add(id);
+        self.stolen += stolen() - stolen_before;
         let outcome = Outcome::of(child.wait_with_output().unwrap());
         assert_eq!(outcome.status, Some(0), "{outcome:?}");
         assert!(!outcome.stderr.contains(" lost"), "{outcome:?}");

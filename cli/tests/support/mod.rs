@@ -76,6 +76,31 @@ pub(crate) fn flamewalk(subcommand: &str) -> Command {
     command
 }
 
+/// CPU time of a process in the kernel's ticks of 10 ms.
+pub(crate) fn cpu_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The second field, the name in parentheses, is the only one that can hold spaces.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Nanoseconds that the hypervisor has taken from all processors while something was to run there. Ticks go on meanwhile, and a
+/// thread's CPU time does not.
+pub(crate) fn stolen() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    stat.split_whitespace().nth(8).unwrap().parse::<u64>().unwrap() * 10_000_000
+}
+
+/// `unshare`, with the rights that it takes to mount: an ordinary user has them in a user namespace only.
+pub(crate) fn unshare(options: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.arg("--mount").args(options);
+    command
+}
+
 /// A place for files.
 pub(crate) struct Folder(tempfile::TempDir);
 

@@ -12,8 +12,8 @@
 //! | labels | those of the sample; `thread` and `thread_id` for its thread |
 //! | comments | the notices |
 //!
-//! An event that is itself called `samples`, as that of a profile of unknown origin, is written as `weight`. A
-//! sample's own label `thread` or `thread_id` is written with `label.` in front. Slices of time are merged.
+//! An event that is itself called `samples`, as that of a file that has nothing else, is written as `samples_weight`, and
+//! read as `samples` again. A sample's own label `thread` or `thread_id` is written with `label.` in front. Slices of time are merged.
 //!
 //! # What is read
 //! Files of any origin, compressed or not. The value that counts is that of the default sample type, or the last;
@@ -34,6 +34,8 @@ use crate::{Format, Profile, ProfileError, bounds, gzip};
 
 const THREAD: &str = "thread";
 const THREAD_ID: &str = "thread_id";
+/// What an event is called that has the name of the number of samples.
+const WEIGHT_OF_SAMPLES: &str = "samples_weight";
 /// In front of a label that would otherwise be taken for that of the thread.
 const OWN_LABEL: &str = "label.";
 

@@ -48,10 +48,12 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// An address without the user and the password that are in it.
+/// An address without the user and the password that are in it, also if it is none.
 fn without_password(url: &str) -> String {
-    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, rest)) => format!("{scheme}://{rest}"),
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) if scheme.is_empty() => rest.to_owned(),
+        Some((_, rest)) => format!("{scheme}://{rest}"),
         None => url.to_owned(),
     }
 }
@@ -198,8 +200,12 @@ mod tests {
         let endpoint = Endpoint::new("https://me:hunter2@example.com/a").unwrap();
         assert_eq!(endpoint.shown(), "https://example.com/a");
         assert!(!format!("{endpoint:?}").contains("hunter2"), "{endpoint:?}");
-        let refused = Endpoint::new("https://me:hunter2@example.com/?a").unwrap_err();
-        assert!(!format!("{refused} {refused:?}").contains("hunter2"), "{refused}");
+        // It once was that the password of an address without a scheme was shown.
+        for url in ["https://me:hunter2@example.com/?a", "me:hunter2@example.com:4040"] {
+            let refused = Endpoint::new(url).unwrap_err();
+            let shown = format!("{refused} {refused:?}");
+            assert!(!shown.contains("hunter2") && shown.contains("example.com"), "{shown}");
+        }
         let endpoint = Endpoint::new("https://a").unwrap().basic("me", "hunter2").unwrap();
         assert!(!format!("{endpoint:?}").contains("Basic"), "{endpoint:?}");
         assert_eq!(endpoint.headers[AUTHORIZATION], "Basic bWU6aHVudGVyMg==");

@@ -3,7 +3,8 @@
 //! A file is called by the time when its window began and by its process, as `20260218T093000.000Z-4711.pb.gz`: names sort
 //! as the times do. Several folders of a process, and several processes, can be one: a name that is taken, as it can be by
 //! the process of the same number in another container, is followed by `-2` and so on. A file has its name only once it is
-//! whole. Files of an earlier run count, those with other names do not and are left alone.
+//! whole. Files of an earlier run count, those with other names do not and are left alone. What a process that was killed has not
+//! finished is removed after a day.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,6 +18,11 @@ use crate::error::PushError;
 use crate::sink::{SendError, Sink};
 use crate::timestamp::timestamp;
 use crate::window::Window;
+
+/// What the name of a file that is not whole yet begins with.
+const UNFINISHED: &str = "unfinished-";
+/// After which an unfinished file is nobody's any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder of profiles.
 #[derive(Clone, Debug)]
@@ -77,15 +83,17 @@ impl Folder {
             file.into_inner().map_err(|error| error.into_error())?;
             Ok(self.give_name(&unfinished, window)?)
         })();
-        // It has its name besides now, or what is there of it takes room for nothing.
-        let _ = fs::remove_file(&unfinished);
+        if written.is_err() {
+            // What is there of it takes room for nothing.
+            let _ = fs::remove_file(&unfinished);
+        }
         written
     }
 
     /// A file that nobody else writes to.
     fn unfinished(&self) -> io::Result<(PathBuf, File)> {
         let process = std::process::id();
-        let mut paths = (1..).map(|number: u64| self.path.join(format!("unfinished-{process}-{number}")));
+        let mut paths = (1..).map(|number: u64| self.path.join(format!("{UNFINISHED}{process}-{number}")));
         let made = paths.find_map(|path| match File::create_new(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
             made => Some(made.map(|file| (path, file))),
@@ -101,9 +109,13 @@ impl Folder {
         for more in std::iter::once(String::new()).chain(more) {
             let path = self.path.join(format!("{time}-{process}{more}{ending}"));
             match fs::hard_link(unfinished, &path) {
-                Ok(()) => return Ok(path),
+                Ok(()) => {
+                    let _ = fs::remove_file(unfinished);
+                    return Ok(path);
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // A file system on which a file has one name only.
+                // A file system on which a file has one name only. The other name is free then, and can be somebody else's: it
+                // once was that it was removed as above.
                 Err(_) if !path.exists() => return fs::rename(unfinished, &path).map(|()| path),
                 Err(_) => {}
             }
@@ -111,32 +123,33 @@ impl Folder {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Removes the oldest files until the bounds hold, but never `last`.
+    /// Removes the oldest files until the bounds hold, but never `last`, and what was abandoned unfinished.
     fn remove_oldest(&self, last: &Path) -> io::Result<()> {
         let mut files: Vec<(PathBuf, fs::Metadata)> = Vec::new();
+        let now = SystemTime::now();
+        let age_of = |data: &fs::Metadata| {
+            data.modified().ok().and_then(|time| now.duration_since(time).ok()).unwrap_or_default()
+        };
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(|name| is_ours(name, self.format)) {
-                // One that another process has removed meanwhile needs no room.
-                files.extend(
-                    entry.metadata().ok().filter(|data| data.is_file()).map(|data| (entry.path(), data)),
-                );
+            // One that another process has removed meanwhile needs no room.
+            let Some(data) = entry.metadata().ok().filter(fs::Metadata::is_file) else { continue };
+            let (name, path) = (entry.file_name(), entry.path());
+            match name.to_str() {
+                Some(name) if is_ours(name, self.format) => files.push((path, data)),
+                Some(name) if is_unfinished(name) && age_of(&data) > ABANDONED => remove(&path)?,
+                _ => {}
             }
         }
         files.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut bytes: u64 = files.iter().map(|(_, data)| data.len()).sum();
         let mut count = files.len();
-        let now = SystemTime::now();
         for (path, data) in files {
-            let age = data.modified().ok().and_then(|time| now.duration_since(time).ok()).unwrap_or_default();
-            if count <= self.max_files && bytes <= self.max_bytes && age <= self.max_age {
+            if count <= self.max_files && bytes <= self.max_bytes && age_of(&data) <= self.max_age {
                 break;
             }
             if path != last {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+                remove(&path)?;
                 bytes -= data.len();
                 count -= 1;
             }
@@ -165,6 +178,24 @@ impl Sink for Folder {
     }
 }
 
+/// Removes a file, if no other process has.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_number(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether a file is called as this module calls those that are not whole yet.
+fn is_unfinished(name: &str) -> bool {
+    let numbers = name.strip_prefix(UNFINISHED).and_then(|numbers| numbers.split_once('-'));
+    numbers.is_some_and(|(process, number)| is_number(process.as_bytes()) && is_number(number.as_bytes()))
+}
+
 /// Whether a file is called as this module calls its own.
 fn is_ours(name: &str, format: Format) -> bool {
     const PATTERN: &[u8] = b"00000000T000000.000Z-";
@@ -173,7 +204,6 @@ fn is_ours(name: &str, format: Format) -> bool {
     };
     name.strip_suffix(format.ending()).is_some_and(|name| {
         let (time, process) = name.as_bytes().split_at(name.len().min(PATTERN.len()));
-        let is_number = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_digit);
         let mut numbers = process.splitn(2, |c| *c == b'-');
         time.len() == PATTERN.len() && is_time(time) && numbers.all(is_number)
     })

@@ -47,9 +47,14 @@ impl HostObjects {
                 continue;
             }
             let key = (first.range.start, first.path.clone());
+            let mappings = &mappings[index..];
+            // The loader maps a library as a whole, and then its code over that.
+            if !of_object(mappings).any(|mapping| mapping.is_executable) {
+                continue;
+            }
             let object = match self.known.remove(&key) {
                 Some(object) => object,
-                None => read_object(target, &mappings[index..]),
+                None => read_object(target, mappings),
             };
             objects.extend(object.clone());
             known.insert(key, object);
@@ -73,13 +78,15 @@ impl HostObjects {
     }
 }
 
+/// The mappings that can be of the same object as the first one.
+fn of_object(mappings: &[Mapping]) -> impl Iterator<Item = &Mapping> {
+    let path = mappings.first().and_then(|first| first.path.as_ref());
+    mappings.iter().take_while(move |mapping| mapping.path.is_none() || mapping.path.as_ref() == path)
+}
+
 /// The object whose first byte is that of the first mapping; `None` if there is none, or it has no code.
 fn read_object(target: &Target, mappings: &[Mapping]) -> Option<Loaded> {
     let first = mappings.first()?;
-    let same = mappings.iter().take_while(|mapping| mapping.path == first.path || mapping.path.is_none());
-    if !same.clone().any(|mapping| mapping.is_executable) {
-        return None;
-    }
     let start = first.range.start;
     let mut header = [0; size_of::<FileHeader64<LittleEndian>>()];
     target.read(start, &mut header).ok()?;
@@ -231,6 +238,20 @@ mod tests {
         let end = code.read_only.first().unwrap().end as u64;
         assert_eq!(code.read_only(end - 4, &mut [0; 4]), Some(()));
         assert_eq!(code.read_only(end - 3, &mut [0; 4]), None);
+    }
+
+    /// Such a library once stayed unknown for ever.
+    #[test]
+    fn a_library_that_is_being_loaded_is_known_when_it_is() {
+        let (target, loaded) = own_process();
+        let is_library = |mapping: &Mapping| {
+            mapping.path.as_ref().is_some_and(|path| path.to_string_lossy().contains("libc.so"))
+        };
+        let mut loading = loaded.clone();
+        loading.iter_mut().filter(|mapping| is_library(mapping)).for_each(|part| part.is_executable = false);
+        let mut objects = HostObjects::default();
+        let [before, after] = [loading, loaded].map(|mappings| objects.load(&target, &mappings));
+        assert_eq!(before.objects().len() + 1, after.objects().len());
     }
 
     #[test]

@@ -113,13 +113,15 @@ impl std::fmt::Debug for Sampler {
 
 impl Sampler {
     /// Opens the events of these threads and what they start; without any, of all threads of the target. What happens is on
-    /// record from then on, and ticks count once it [begins](Self::begin). Rings have room for stacks of `most_stack_bytes`.
+    /// record from then on, some of it in `events`, and ticks count once it [begins](Self::begin). Rings have room for stacks of
+    /// `most_stack_bytes`.
     pub(crate) fn open(
         target: &Target,
         chosen: &[i32],
         rate: u32,
         stack_bytes: u32,
         most_stack_bytes: u32,
+        events: &mut Vec<Event>,
     ) -> Result<Self, Error> {
         let threads = if chosen.is_empty() { target.threads()? } else { chosen.to_vec() };
         let cpus = online_cpus();
@@ -160,7 +162,7 @@ impl Sampler {
         };
         sampler
             .number_rings()
-            .and_then(|()| sampler.open_rest(target, &threads, stack_bytes, &mut Vec::new()))
+            .and_then(|()| sampler.open_rest(target, &threads, stack_bytes, events))
             .map_err(|error| error.of(target, chosen, threads.len(), needed))?;
         Ok(sampler)
     }

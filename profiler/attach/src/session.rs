@@ -128,10 +128,10 @@ impl Attachment {
         host_objects.load(&target, &mappings);
         // What is mapped after this is on record.
         let (first, most) = (StackCopy::up_to(options.stack_bytes).bytes(), options.stack_bytes);
-        let mut sampler = Sampler::open(&target, &options.threads, options.rate, first, most)?;
+        let mut waiting = Vec::new();
+        let mut sampler = Sampler::open(&target, &options.threads, options.rate, first, most, &mut waiting)?;
         let registry = Arc::<CodeRegistry>::default();
         let mut images = Images::new(Arc::clone(&registry), symbols);
-        let mut waiting = Vec::new();
         let host = draining(&sampler, &mut waiting, || {
             let mappings = target.mappings()?;
             images.scan(&target, &mappings, monotonic_time());
@@ -167,8 +167,9 @@ impl Attachment {
     /// Whether nothing more will be sampled: the process or all of the chosen threads have ended, it has begun another program,
     /// or [`Options::duration`] is over.
     pub fn has_ended(&self) -> bool {
-        // Pair: the store at the end of the thread, which orders nothing but itself.
+        // Pair: the store at the end of the thread, which orders nothing but itself. One that panics does not get there.
         self.state.has_ended.load(Ordering::Relaxed)
+            || self.worker.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// What became of the ticks so far.

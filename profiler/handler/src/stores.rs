@@ -114,6 +114,7 @@ mod owner {
             *count = count.saturating_add(1);
             if *count > 1 {
                 if let Some(slot) = self.slot(store) {
+                    // Pair: the load in `labels`, as in `set_labels`.
                     slot.labels.store(0, Ordering::Relaxed);
                 }
                 return;
@@ -142,6 +143,7 @@ mod owner {
             // Locked, so that the table is not replaced meanwhile.
             let _state = self.state();
             if let Some(slot) = self.slot(store) {
+                // Pair: the load in `labels`. Nothing else goes with the number.
                 slot.labels.store(labels, Ordering::Relaxed);
             }
         }

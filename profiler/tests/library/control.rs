@@ -9,7 +9,9 @@ use flamewalk::profile::Metadata;
 use flamewalk::{Error, Options, Profiler};
 use nix::sys::signal::Signal;
 
-use crate::support::{KnownAnswer, SetOnDrop, alone, check_sums, clock_of, options, stop, switching_time};
+use crate::support::{
+    KnownAnswer, SetOnDrop, alone, assert_between, check_sums, clock_of, options, stop, switching_time,
+};
 
 const EVENTS: [&str; 3] = ["cpu", "cpu-timer", "wall"];
 
@@ -74,16 +76,6 @@ fn a_rate_can_be_set_before_the_start() {
     profiler.start().unwrap();
     let profile = stop(&profiler);
     assert_eq!((profile.metadata.asked_rate, profile.metadata.notices.len()), (Some(97.0), 0));
-}
-
-/// Fails unless between `least` and `most` seconds were counted, but for what was counted since the last tick: at most the
-/// longest period, or a tick of the kernel (at least 100 Hz) for the CPU timer, whose last tick may also be early by a period.
-/// See also [`switching_time`].
-fn assert_between(event: &str, rate: u32, counted: f64, least: f64, most: f64) {
-    let period = 1.65 / f64::from(rate);
-    let (late, early) = if event == "cpu-timer" { (0.010 + period, period) } else { (period, 0.0) };
-    let range = least - late..=most + early;
-    assert!(range.contains(&counted), "{event}: {counted}, not in {range:?}");
 }
 
 /// What is sampled between pauses is all that is in the profile, and all of it is.

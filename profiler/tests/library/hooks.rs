@@ -72,7 +72,7 @@ const BACK_AND_FORTH: &str = r#"(module $back_and_forth
     (call $spin)
     (if (local.get $levels) (then (call $again (i32.sub (local.get $levels) (i32.const 1))))))
   (func $spin (local $i i32)
-    (loop (br_if 0 (i32.ne (i32.const 30000000) (local.tee $i (i32.add (i32.const 1) (local.get $i))))))))"#;
+    (loop (br_if 0 (i32.ne (i32.const 300000000) (local.tee $i (i32.add (i32.const 1) (local.get $i))))))))"#;
 
 const LEVELS: i32 = 3;
 

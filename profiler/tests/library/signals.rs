@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use flamewalk::{Options, Profiler};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, raise, sigaction,
 };
@@ -171,6 +172,8 @@ fn a_breakpoint_ends_the_process_as_it_would_without_a_profiler() {
     // SAFETY: the child makes system calls and ends.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
+            // Nobody is to look at this breakpoint later.
+            let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
             // SAFETY: a breakpoint touches nothing; neither does what ends the child without anything of the parent's.
             unsafe {
                 std::arch::asm!("int3");

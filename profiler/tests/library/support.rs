@@ -118,13 +118,51 @@ pub(crate) fn clock_of(event: &str) -> impl Fn() -> f64 {
         let counter = Counter::new(Software::CpuClock, (Proc::CURRENT, Cpu::ALL), Opts::default())?;
         counter.enable().map(|()| counter)
     });
-    // Where it is refused, the profiler uses the CPU timer.
+    // It is refused to those who may not sample the kernel. Some of them have the CPU timer, others ticks in user code only.
     let counter = counter.and_then(Result::ok);
     let is_wall = event == "wall";
     move || match &counter {
         Some(counter) => counter.stat().unwrap().count as f64 / 1e9,
         None if is_wall => start.elapsed().as_secs_f64(),
         None => thread_cpu_time(),
+    }
+}
+
+/// Seconds that can have passed since an event's last tick. A period is 1.65 times the mean at most, and begins anew when the next one
+/// is drawn. The kernel looks after CPU timers at its own ticks (at least 100 Hz), and at those that find the thread running: on a
+/// busy machine that may be the second one.
+pub(crate) fn untold(event: &str, rate: u32) -> f64 {
+    2.0 * 1.65 / f64::from(rate) + if event == "cpu-timer" { 0.020 } else { 0.0 }
+}
+
+/// Fails unless between `least` and `most` seconds were counted, but for what has begun [since the last tick](untold). The last
+/// one of the CPU timer may also be early by a period. See also [`switching_time`].
+pub(crate) fn assert_between(event: &str, rate: u32, counted: f64, least: f64, most: f64) {
+    let early = if event == "cpu-timer" { untold("wall", rate) } else { 0.0 };
+    let range = least - untold(event, rate)..=most + early;
+    assert!(range.contains(&counted), "{event}: {counted}, not in {range:?}");
+}
+
+/// What a hypervisor takes of the calling thread. All of it can be in the weight of one sample of `cpu`, and so fall on one
+/// function.
+pub(crate) struct Stolen<C> {
+    clock: C,
+    before: (f64, f64),
+}
+
+impl Stolen<()> {
+    /// From now on.
+    pub(crate) fn begin() -> Stolen<impl Fn() -> f64> {
+        let clock = clock_of("cpu");
+        Stolen { before: (clock(), thread_cpu_time()), clock }
+    }
+}
+
+impl<C: Fn() -> f64> Stolen<C> {
+    /// As a part of the time that `cpu` has counted.
+    pub(crate) fn share(&self) -> f64 {
+        let (counted, taken) = ((self.clock)() - self.before.0, thread_cpu_time() - self.before.1);
+        (1.0 - taken / counted).max(0.0)
     }
 }
 

@@ -9,11 +9,12 @@ use std::thread;
 
 use flamewalk::Profiler;
 use flamewalk::profile::Resources;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, SysconfVar, Uid, setgid, setuid, sysconf};
 
 use crate::support::{
-    KnownAnswer, alone, clock_of, in_child, options, share, stop, switching_time, thread_cpu_time,
+    KnownAnswer, alone, assert_between, clock_of, in_child, options, share, stop, switching_time,
+    thread_cpu_time,
 };
 
 const EVENTS: [&str; 3] = ["cpu", "cpu-timer", "wall"];
@@ -160,6 +161,8 @@ fn threads_beyond_the_limits_of_perf_events_are_sampled_by_timers() {
     // What perf events may lock nevertheless, for each processor, is shared by all processes of a user: this is nobody else.
     let little_memory = || {
         setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).unwrap();
+        let (_, most_files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, most_files, most_files).unwrap();
         // A user namespace does not have all users, and root there has no right to lock more.
         let _ = setgid(Gid::from_raw(NOBODY)).and_then(|()| setuid(Uid::from_raw(NOBODY)));
     };
@@ -174,9 +177,15 @@ fn threads_beyond_the_limits_of_perf_events_are_sampled_by_timers() {
     let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN).unwrap().unwrap();
     // Each thread takes two pages of 4 KiB.
     let most = number("perf_event_mlock_kb") * processors / 8;
+    if most > MOST_THREADS {
+        println!("NOT RUN: it takes {most} threads to lock all of the memory that perf events may lock");
+        return;
+    }
     sampled_all("no more memory can be locked", little_memory, most as usize + 20);
 }
 
+/// So many get their ticks on a few processors, before the test is given up.
+const MOST_THREADS: i64 = 600;
 /// A user that has no processes.
 const NOBODY: u32 = 61_003;
 
@@ -327,10 +336,7 @@ fn totals_are_exact_for_each_thread() {
             let samples = profile.samples().filter(|sample| sample.origin.thread == Some(*thread));
             let counted = samples.map(|sample| sample.tally.weight).sum::<u64>() as f64 / 1e9;
             println!("{event}, thread {id}: {counted:.4} of {least:.4} to {most:.4} s");
-            // One tick: the longest period, or the kernel's (at least 100 Hz).
-            let tick = if event == "cpu" { 1.65 / 997.0 } else { 0.010 };
-            let range = least - tick - outside..=most;
-            assert!(range.contains(&counted), "{event}, thread {id}: {counted}, not in {range:?}");
+            assert_between(event, 997, counted, least - outside, most);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    OWN_LABEL, THREAD, THREAD_ID, is_reserved, malformed,
+    OWN_LABEL, THREAD, THREAD_ID, WEIGHT_OF_SAMPLES, is_reserved, malformed,
     message::{Function, Label, Line, Location, Mapping, Profile as Message, ValueType},
     parts::Parts,
 };
@@ -109,10 +109,9 @@ impl Values {
             "seconds" => Some(1_000_000_000),
             _ => None,
         };
-        let event = match scale {
-            Some(_) => Event { name: name.to_string(), unit: Unit::Nanoseconds },
-            None => Event { name: name.to_string(), unit: Unit::Events },
-        };
+        let name = if &*name == WEIGHT_OF_SAMPLES { "samples" } else { &*name };
+        let unit = if scale.is_some() { Unit::Nanoseconds } else { Unit::Events };
+        let event = Event { name: name.to_owned(), unit };
         Ok(Self { count: types.len(), samples, weight, event, scale: scale.unwrap_or(1) })
     }
 

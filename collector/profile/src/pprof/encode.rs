@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use indexmap::{IndexMap, IndexSet};
 
 use super::{
-    OWN_LABEL, THREAD, THREAD_ID, is_reserved,
+    OWN_LABEL, THREAD, THREAD_ID, WEIGHT_OF_SAMPLES, is_reserved,
     message::{Function, Label, Line, Location, Mapping, Profile as Message, Sample, ValueType},
 };
 use crate::{
@@ -94,7 +94,7 @@ impl Encoder<'_> {
 
     fn event(&mut self, event: &Event) -> ValueType {
         // That name is taken by the number of samples.
-        let name = if event.name == "samples" { "weight" } else { &event.name };
+        let name = if event.name == "samples" { WEIGHT_OF_SAMPLES } else { &event.name };
         let unit = match event.unit {
             Unit::Nanoseconds => "nanoseconds",
             Unit::Events => "count",

@@ -162,6 +162,17 @@ fn what_the_format_keeps_is_read_back() {
     assert_eq!((&after.event, after.period, &after.notices), (&before.event, before.period, &before.notices));
 }
 
+/// It once was that such an event came back as one of unknown unit, and that profiles of both were not merged.
+#[test]
+fn an_event_with_the_name_of_the_number_of_samples_is_read_back() {
+    let mut profile = example(1);
+    for event in [Event::count("samples"), Event::time("samples"), Event::count("weight")] {
+        profile.metadata.event = event.clone();
+        let back = round_trip(&profile);
+        assert_eq!((&back.metadata.event, back.total()), (&event, profile.total()));
+    }
+}
+
 proptest! {
     #[test]
     fn threads_labels_and_times_survive(profile in profiles::profile(1 << 40)) {

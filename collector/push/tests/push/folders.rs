@@ -101,6 +101,21 @@ fn files_are_removed_when_they_are_old() {
     assert_eq!(names(folder.path()), [1, 2, 3].map(|number| name(number, ".pb.gz")));
 }
 
+/// It once was that they stayed for ever.
+#[test]
+fn what_was_abandoned_unfinished_is_removed_when_it_is_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let files = [("unfinished-1-1", 2 * day), ("unfinished-1-2", day / 2), ("unfinished-thesis", 2 * day)];
+    for (name, age) in files {
+        let file = fs::File::create_new(folder.path().join(name)).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+    Folder::new(folder.path()).unwrap().send(&window(0)).unwrap();
+    let left = [name(0, ".pb.gz"), "unfinished-1-2".to_owned(), "unfinished-thesis".to_owned()];
+    assert_eq!(names(folder.path()), left);
+}
+
 #[test]
 fn a_folder_that_is_gone_may_come_back() {
     let folder = tempfile::tempdir().unwrap();

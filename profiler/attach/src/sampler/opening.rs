@@ -163,12 +163,13 @@ pub(super) fn online_cpus() -> Vec<u32> {
 }
 
 /// How many files have to be open for events of so many threads and CPUs. Where more of the stack can come to be copied, new events
-/// are opened beside the former ones.
+/// are opened beside the former ones; and beside those of the first thread, whose rings all of them share.
 pub(super) fn needed_files(threads: usize, cpus: usize, stack_can_grow: bool) -> usize {
     /// What else flamewalk has open.
     const OTHERS: usize = 64;
-    let events = threads.saturating_mul(cpus).saturating_mul(if stack_can_grow { 2 } else { 1 });
-    events.saturating_add(OTHERS)
+    let events = threads.saturating_mul(cpus);
+    let beside = if stack_can_grow { events.saturating_add(cpus) } else { 0 };
+    events.saturating_add(beside).saturating_add(OTHERS)
 }
 
 /// Raises the limit on open files, as far as it may be.

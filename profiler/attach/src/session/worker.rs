@@ -41,7 +41,7 @@ const MARGIN: Duration = Duration::from_millis(1);
 /// has no names.
 const CHURN_INTERVAL: Duration = Duration::from_millis(1);
 const CHURN_LASTS: Duration = Duration::from_secs(1);
-/// How often new mappings are looked at before what else there is.
+/// How often what was mapped meanwhile is looked at before what else there is.
 const MOST_LOOKS: usize = 8;
 /// How often all mappings are looked at: what was unmapped leaves no record.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
@@ -290,6 +290,8 @@ impl Worker {
                 self.last_guest = Some(Instant::now());
             }
             self.found.insert((*time, range.start), found);
+            // Many mappings may not make the rings run over.
+            self.sampler.drain(&mut self.waiting);
         }
         !mapped.is_empty()
     }
@@ -328,7 +330,7 @@ impl Worker {
 
     fn event(&mut self, event: Event) {
         match event.kind {
-            EventKind::Tick(_) if event.time > self.end => {}
+            EventKind::Tick(_) | EventKind::Mapped(_) if event.time > self.end => {}
             EventKind::Tick(tick) => self.tick(event.thread, event.time, &tick),
             EventKind::Mapped(range) => self.mapped(&range, event.time),
             EventKind::Lost(count) => {
@@ -338,7 +340,10 @@ impl Worker {
             }
             EventKind::Started { .. } => {}
             EventKind::Ended => _ = self.channels.remove(&event.thread),
-            EventKind::Replaced => self.is_replaced = true,
+            EventKind::Replaced => {
+                self.is_replaced = true;
+                self.end = self.end.min(event.time);
+            }
         }
     }
 
