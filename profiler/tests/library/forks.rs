@@ -88,8 +88,9 @@ fn a_child_is_left_alone_and_the_parent_is_not_disturbed() {
         let most = clock() + switching_time(event) - around;
         let counted = (after.weight - ticks.weight) as f64 / 1e9;
         println!("{event}: {counted:.4} of {least:.4} to {most:.4} s");
-        // Before the beginning, too.
-        assert_between(event, RATE, counted, least, most + untold(event, RATE));
+        // What was untold at the beginning, too; the timer of another processor may be late.
+        let before = untold(event, RATE) + if event == "wall" { 0.010 } else { 0.0 };
+        assert_between(event, RATE, counted, least, most + before);
         stop(&profiler);
     }
 }
